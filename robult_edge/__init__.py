@@ -1,0 +1,1 @@
+"""What training, export and runtime share: contracts at the borders, pure mathematics inside."""

@@ -1,0 +1,271 @@
+"""The bundle: one directory that export makes and the runtime serves; ``manifest.json`` names all.
+
+The manifest is written last and renamed into place, so that a half-copied bundle has none. Every
+other file is checked against its sha256 before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from robult_edge import subsets
+from robult_edge.errors import BundleError, SpecError
+from robult_edge.fusion import Rule
+from robult_edge.modality import ModalitySpec, common_hop_ns
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class FileRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file of the bundle: name relative to the manifest, and its sha256 in hex."""
+
+    file: str
+    sha256: str
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A TensorRT engine, good for one TensorRT version and one kind of GPU."""
+
+    plan: FileRef
+    tensorrt: str
+    platform: str
+    compute_capability: str
+    device: str
+    precision: Literal["fp32", "fp16", "int8"]
+    batch: tuple[int, int]
+
+
+class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One modality's graph: window [B, *window_shape] → logits [B, K] and latent h [B, d]."""
+
+    modality: str
+    onnx: FileRef
+    temperature: float
+    engines: tuple[Engine, ...] = ()
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fusion head's graph: h [B, M, d] and alive [B, M] bool → logits [B, K]."""
+
+    onnx: FileRef
+    temperature: float
+    engines: tuple[Engine, ...] = ()
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a subset scored on ``n`` held-out windows."""
+
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    ece: float
+    coverage: float
+    set_size: float
+    n: int
+
+
+class SubsetEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one alive subset answers, and how well.
+
+    Attributes:
+        alive: the modalities alive.
+        uses: those its answer is computed from; fewer than ``alive`` where the others would make
+            it worse.
+        weights: per modality of the bundle, 0 outside ``uses``.
+        head_weight: of the fusion head over ``uses``; 0 for the rule ``mean``.
+        threshold: least probability for a class to stay in the prediction set.
+        expected: measured on held-out data.
+    """
+
+    alive: tuple[str, ...]
+    uses: tuple[str, ...]
+    weights: tuple[float, ...]
+    head_weight: float
+    threshold: float
+    expected: Measured
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a runtime needs to know; the contract between export and runtime.
+
+    Attributes:
+        format: version of this contract.
+        name: what results call the bundle.
+        task: what the classifier does.
+        classes: K class names, in the order of the logits.
+        modalities: M sensors, in the order of every table.
+        width: d, the latent's width.
+        branches: one per modality, same order.
+        head: the fusion head.
+        tables: per fusion rule, one entry per alive subset, by ascending mask.
+        coverage: the rate that prediction sets promise.
+        conflict: Jensen–Shannon divergence (nats) beyond which branches contradict one another.
+        golden: ``.npz`` of inputs with their logits, to prove an engine right without torch.
+        provenance: data set, split, seeds, versions, commit.
+    """
+
+    format: int
+    name: str
+    task: Literal["classification"]
+    classes: tuple[str, ...]
+    modalities: tuple[ModalitySpec, ...]
+    width: int
+    branches: tuple[Branch, ...]
+    head: Head
+    tables: dict[Rule, tuple[SubsetEntry, ...]]
+    coverage: float
+    conflict: float
+    golden: FileRef
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        names = tuple(m.name for m in self.modalities)
+        if tuple(b.modality for b in self.branches) != names:
+            raise BundleError(f"branches {[b.modality for b in self.branches]} are not {names}")
+        if not 0 < len(names) <= subsets.MAX_MODALITIES:
+            raise BundleError(f"{len(names)} modalities; 1 to {subsets.MAX_MODALITIES} are served")
+        for rule, table in self.tables.items():
+            want = [subsets.name(mask, names) for mask in subsets.all_subsets(len(names))]
+            if ["+".join(entry.alive) for entry in table] != want:
+                raise BundleError(f"tables.{rule} must hold the subsets {', '.join(want)}")
+            if any(len(entry.weights) != len(names) for entry in table):
+                raise BundleError(f"tables.{rule}: weights must be one number per modality")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities' names, in order."""
+        return tuple(m.name for m in self.modalities)
+
+    @property
+    def hop_ns(self) -> int:
+        """Time between two ticks, ns."""
+        return common_hop_ns(self.modalities)
+
+    def entry(self, rule: Rule, mask: int) -> SubsetEntry:
+        """The table row of the alive subset ``mask``."""
+        return self.tables[rule][mask - 1]
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A bundle on disk whose every file has been checked."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, ref: FileRef) -> Path:
+        """Where a file of the bundle lies."""
+        return self.path / ref.file
+
+    def golden(self) -> dict[str, np.ndarray]:
+        """Golden vectors: a few inputs with what the exported graphs must answer.
+
+        Per modality ``x.NAME`` [B, *window_shape], ``logits.NAME`` [B, K], ``h.NAME`` [B, d];
+        and ``head`` [2^M − 1, B, K], the head's logits over every alive subset by ascending mask.
+        """
+        with np.load(self.file(self.manifest.golden), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def find(directory: str | Path) -> Path:
+    """The bundle directory meant by ``directory``: itself, or its ``engines/``.
+
+    Raises:
+        BundleError: neither holds a manifest.
+    """
+    here = Path(directory)
+    for path in (here, here / "engines"):
+        if (path / MANIFEST).is_file():
+            return path
+    raise BundleError(
+        f"{here}: no {MANIFEST} there or in {here / 'engines'}; "
+        "make a bundle with: python -m export RUN --out DIR"
+    )
+
+
+def load(directory: str | Path) -> Bundle:
+    """Read and check a bundle.
+
+    Raises:
+        BundleError: in one sentence, what is wrong with which file and how to mend it.
+    """
+    path = find(directory)
+    where = path / MANIFEST
+    raw = where.read_bytes()
+    try:
+        version = msgspec.json.decode(raw, type=dict).get("format")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{where}: not JSON ({error}); export the bundle again") from None
+    if version != FORMAT:
+        raise BundleError(
+            f"{where}: format is {version!r}, this version reads {FORMAT}; "
+            "upgrade robult-edge or export the bundle again"
+        )
+    try:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+        _ = manifest.hop_ns
+    except (msgspec.ValidationError, SpecError) as error:
+        raise BundleError(f"{where}: {error}; export the bundle again") from None
+    for ref in files(manifest):
+        _check_file(path, ref)
+    return Bundle(path, manifest)
+
+
+def files(manifest: Manifest) -> tuple[FileRef, ...]:
+    """Every file that the manifest names."""
+    graphs: tuple[Branch | Head, ...] = (*manifest.branches, manifest.head)
+    plans = (engine.plan for graph in graphs for engine in graph.engines)
+    return (*(graph.onnx for graph in graphs), *plans, manifest.golden)
+
+
+def _check_file(path: Path, ref: FileRef) -> None:
+    if Path(ref.file).name != ref.file:
+        raise BundleError(f"{path / MANIFEST}: file {ref.file!r} lies outside the bundle")
+    file = path / ref.file
+    if not file.is_file():
+        raise BundleError(f"{file}: missing; copy the whole bundle again")
+    got = sha256(file)
+    if got != ref.sha256:
+        raise BundleError(
+            f"{file}: sha256 is {got[:12]}…, the manifest says {ref.sha256[:12]}…; "
+            "copy the whole bundle again"
+        )
+
+
+def sha256(file: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def reference(file: Path) -> FileRef:
+    """A reference to ``file`` as it lies in its bundle now."""
+    return FileRef(file=file.name, sha256=sha256(file))
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the manifest, last and atomically: readers see the old one or the new one."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    _replace(path / MANIFEST, text + b"\n")
+
+
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> FileRef:
+    """Write a compressed ``.npz`` and refer to it."""
+    with file.open("wb") as out:
+        np.savez_compressed(out, allow_pickle=False, **dict(arrays))
+    return reference(file)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    beside = file.with_suffix(".new")
+    with beside.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(file)

@@ -1,0 +1,110 @@
+"""What a sensor is: its channels, rate and window, and how its values looked in training."""
+
+from __future__ import annotations
+
+import msgspec
+
+from robult_edge.errors import SpecError
+
+
+class ChannelStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Training statistics, one number per channel, in the sensor's own unit.
+
+    Attributes:
+        mean, std: of all training samples; the branch normalises with them.
+        low, high: 0.1 % and 99.9 % quantiles: the training range.
+        spread: 0.1 % quantile of (max − min) within one hop; 0 where standing still is normal.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    spread: tuple[float, ...]
+
+
+class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One sensor modality as trained, exported and served.
+
+    Attributes:
+        name: also the frame's topic.
+        channels: channel names (colour planes of an image), C of them.
+        unit: physical unit of the raw values.
+        rate_hz: samples per second.
+        window: T, samples in one window (1 for a vector or an image).
+        hop: samples between the ends of two windows.
+        timeout_s: silence after which the sensor is stale.
+        size: (height, width) of an image sample; None for a time series or vector.
+        stats: training statistics, known once a model has been trained.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    unit: str
+    rate_hz: float
+    window: int
+    hop: int
+    timeout_s: float
+    size: tuple[int, int] | None = None
+    stats: ChannelStats | None = None
+
+    def __post_init__(self) -> None:
+        def refuse(field: str, got: object, rule: str) -> None:
+            raise SpecError(f"modality {self.name!r}: {field} is {got!r}; it must be {rule}")
+
+        if not self.name or not all(c.isalnum() or c in "_-." for c in self.name):
+            refuse("name", self.name, "letters, digits, '_', '-' or '.', e.g. 'acc'")
+        if not self.channels or len(set(self.channels)) < len(self.channels):
+            refuse("channels", self.channels, "a list of different names, e.g. ['ax', 'ay', 'az']")
+        for field, least in (("rate_hz", 0.0), ("timeout_s", 0.0), ("window", 0), ("hop", 0)):
+            if not getattr(self, field) > least:
+                refuse(field, getattr(self, field), "above 0")
+        if self.size is not None and self.window != 1:
+            refuse("window", self.window, "1 for an image")
+        if self.stats is not None:
+            for field in ("mean", "std", "low", "high", "spread"):
+                values = getattr(self.stats, field)
+                if len(values) != len(self.channels):
+                    refuse(f"stats.{field}", values, f"one number per channel {self.channels}")
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (C,) or (C, H, W)."""
+        return (len(self.channels), *(self.size or ()))
+
+    @property
+    def window_shape(self) -> tuple[int, ...]:
+        """Shape of one window X_i as the branch takes it: (C, T) or (C, H, W)."""
+        return self.sample_shape if self.size else (len(self.channels), self.window)
+
+    @property
+    def capacity(self) -> int:
+        """Samples that a runtime keeps, and the most that one frame may hold.
+
+        Two windows and four hops, so that a busy runtime can catch up.
+        """
+        return 2 * self.window + 4 * self.hop
+
+    @property
+    def period_ns(self) -> int:
+        """Time between two samples, ns."""
+        return round(1e9 / self.rate_hz)
+
+    @property
+    def hop_s(self) -> float:
+        """Time between the ends of two windows, s."""
+        return self.hop / self.rate_hz
+
+
+def common_hop_ns(modalities: tuple[ModalitySpec, ...]) -> int:
+    """The hop that all modalities share, in ns.
+
+    Raises:
+        SpecError: they differ by more than a tenth of a sample.
+    """
+    hops = {m.name: m.hop_s for m in modalities}
+    finest = min(1 / m.rate_hz for m in modalities)
+    if max(hops.values()) - min(hops.values()) > finest / 10:
+        shown = ", ".join(f"{name} {hop:g} s" for name, hop in hops.items())
+        raise SpecError(f"modalities hop apart ({shown}); give all the same hop / rate_hz")
+    return round(next(iter(hops.values())) * 1e9)

@@ -1,0 +1,73 @@
+"""``python -m runtime.serve --engines export/``: answer from whichever sensors are alive."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from robult_edge import bundle
+from robult_edge.errors import RobultError
+from runtime.config import Config
+from runtime.http import ControlPlane
+from runtime.server import Server
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; 2 when the bundle or an address is unusable."""
+    config = parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        server = Server(config, bundle.load(config.engines))
+        control = ControlPlane(server, config.http) if config.http else None
+    except RobultError as error:
+        print(f"runtime.serve: {error}", file=sys.stderr)
+        return 2
+    manifest = server.manifest
+    print(
+        f"serving {manifest.name}: {' + '.join(manifest.names)} → {len(manifest.classes)} classes, "
+        f"a result every {manifest.hop_ns / 1e9:g} s; frames {server.frames_address}, "
+        f"results {server.results_address}, http {control.address if control else 'off'}",
+        flush=True,
+    )
+    server.run()
+    if control:
+        control.close()
+    return 0
+
+
+def parse(argv: Sequence[str] | None = None) -> Config:
+    """The command line as settings."""
+    default = Config(engines="")
+    parser = argparse.ArgumentParser(prog="python -m runtime.serve", description=__doc__)
+    parser.add_argument(
+        "--engines", required=True, metavar="DIR", help="the bundle, or the parent of its engines/"
+    )
+    parser.add_argument(
+        "--frames", default=default.frames, help="where sensors send to (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--results", default=default.results, help="where results go out (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--http",
+        default=default.http,
+        metavar="HOST:PORT",
+        help="control plane; '' for none (default: %(default)s)",
+    )
+    parser.add_argument("--fusion", choices=("pool", "mean"), default=default.fusion)
+    parser.add_argument(
+        "--deadline-ms",
+        type=float,
+        help="wait for other sensors (default: a quarter of the hop, at most 50)",
+    )
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="the clock's, to serve a replay at this speed"
+    )
+    parser.add_argument("--max-sources", type=int, default=default.max_sources)
+    return Config(**vars(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

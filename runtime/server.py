@@ -1,0 +1,218 @@
+"""The server: sockets and the one hot thread live here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Any
+
+import numpy as np
+import zmq
+
+from robult_edge import results
+from robult_edge.bundle import Bundle
+from robult_edge.errors import FrameError, RobultError
+from runtime.clock import Clock, SystemClock
+from runtime.config import Config
+from runtime.engines import Engines
+from runtime.ingest import Ingest
+from runtime.rigs import Rig, Rigs
+from runtime.tick import Decider
+
+log = logging.getLogger("robult.server")
+
+RECEIVE_HWM = 1000
+SEND_HWM = 1000
+MAX_MESSAGE_BYTES = 128 << 20
+"""Longer ones are cut off by ZeroMQ with their connection, before they are read."""
+DRAIN_MESSAGES = 256
+"""Frames taken in one turn at most, so that a flood cannot hold a due tick back."""
+LONGEST_WAIT_S = 0.1
+
+
+class Server:
+    """Serves one bundle: frames in over SUB, results out over PUB.
+
+    Args:
+        config: plain settings.
+        bundle: loaded and checked.
+        clock: the time.
+
+    Raises:
+        RobultError: a branch runs nowhere, or an address cannot be bound.
+    """
+
+    def __init__(self, config: Config, bundle: Bundle, clock: Clock | None = None) -> None:
+        self.config = config
+        self.manifest = bundle.manifest
+        self.clock = clock or SystemClock(config.speed)
+        self.engines = Engines(bundle)
+        self.decider = Decider(self.manifest, config.fusion if self.engines.has_head else "mean")
+        self.ingest = Ingest(self.manifest.modalities)
+        self.rigs = Rigs(self.manifest, config.max_sources)
+        self.published = 0
+        self.stopping = False
+        self._started_ns = self.clock.now_ns()
+        self._patience_ns = config.patience_ns(self.manifest.hop_ns)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._frames = context.socket(zmq.SUB)
+        self._frames.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
+        self._frames.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._frames.setsockopt(zmq.SUBSCRIBE, b"")
+        self._results = context.socket(zmq.PUB)
+        self._results.setsockopt(zmq.SNDHWM, SEND_HWM)
+        self._results.setsockopt(zmq.LINGER, 500)
+        self.frames_address = _bind(self._frames, config.frames, "--frames")
+        self.results_address = _bind(self._results, config.results, "--results")
+
+    def run(self) -> None:
+        """Serve until told to stop, then answer what has been received and close."""
+        with _signals(self):
+            while not self.stopping:
+                self.turn(self._wait_s())
+            self.drain()
+        self.close()
+
+    def turn(self, wait_s: float = 0.0) -> None:
+        """One turn: wait for frames, take them in, answer every tick that is due."""
+        if wait_s <= 0 or self._frames.poll(ceil(wait_s * 1e3)):
+            self._receive()
+        self._answer()
+
+    def drain(self) -> None:
+        """Take in what waits at the socket, and answer what it completes."""
+        while self._receive():
+            self._answer()
+        log.info("drained; %d results published", self.published)
+
+    def close(self) -> None:
+        """Close sockets and free engines."""
+        self._frames.close(linger=0)
+        self._results.close()
+        self.engines.close()
+
+    def status(self) -> dict[str, Any]:
+        """What an operator asks: engines, sensors, and what was refused. Safe from any thread."""
+        now_ns = self.clock.now_ns()
+        return {
+            "bundle": self.manifest.name,
+            "fusion": self.decider.rule,
+            "engines": self.engines.choices,
+            "uptime_s": round((now_ns - self._started_ns) / 1e9 / self.clock.speed, 1),
+            "results_published": self.published,
+            "frames_received": self.ingest.received,
+            "frames_rejected": dict(self.ingest.rejected),
+            "last_rejection": dict(self.ingest.last_error),
+            "sources": {
+                source: {
+                    stream.spec.name: {
+                        "state": stream.liveness.state,
+                        "reason": stream.liveness.reason,
+                        "frames": dict(stream.counts),
+                    }
+                    for stream in rig.streams
+                }
+                for source, rig in list(self.rigs.rigs.items())
+            },
+        }
+
+    def _wait_s(self) -> float:
+        due_ns = self.rigs.next_due_ns()
+        if due_ns is None:
+            return LONGEST_WAIT_S
+        return min(LONGEST_WAIT_S, (due_ns - self.clock.now_ns()) / 1e9 / self.clock.speed)
+
+    def _receive(self) -> int:
+        """Take in the frames that are here; how many there were."""
+        for taken in range(DRAIN_MESSAGES):
+            try:
+                parts = self._frames.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return taken
+            frame = self.ingest.read(parts)
+            if frame is not None:
+                try:
+                    self.rigs.place(frame, self.clock.now_ns())
+                except FrameError as error:
+                    self.ingest.refuse(error)
+        return DRAIN_MESSAGES
+
+    def _answer(self) -> None:
+        """Run what has become complete and publish every tick that is due."""
+        waiting = list(self.rigs.rigs.values())
+        while waiting:
+            now_ns = self.clock.now_ns()
+            self._infer(waiting, now_ns)
+            waiting = [rig for rig in waiting if rig.is_due(self.clock.now_ns())]
+            for rig in waiting:
+                self._publish(rig)
+                rig.next_tick(self.clock.now_ns())
+
+    def _infer(self, rigs: list[Rig], now_ns: int) -> None:
+        """Run the branches on every window that has become complete, all sources in one batch."""
+        batches: dict[int, list[tuple[Rig, np.ndarray]]] = {}
+        for rig in rigs:
+            for i, window in rig.windows(now_ns, self._patience_ns):
+                batches.setdefault(i, []).append((rig, window))
+        for i, batch in batches.items():
+            begun_ns = self.clock.now_ns()
+            windows = batch[0][1][None] if len(batch) == 1 else np.stack([w for _, w in batch])
+            try:
+                logits, h = self.engines.branch(i, windows)
+            except Exception as error:  # an engine may fail in any way; the other branches go on
+                log.exception("branch %s failed", self.manifest.names[i])
+                for rig, _ in batch:
+                    rig.streams[i].liveness.lie(f"engine failed: {error}")
+                continue
+            took_ns = self.clock.now_ns() - begun_ns
+            for b, (rig, _) in enumerate(batch):
+                tick = rig.tick
+                tick.logits[i], tick.h[i] = logits[b], h[b]
+                tick.mask |= 1 << i
+                tick.infer_ns += took_ns
+
+    def _publish(self, rig: Rig) -> None:
+        tick = rig.tick
+        for stream, settled in zip(rig.streams, tick.settled, strict=True):
+            stream.liveness.silence(self.clock.now_ns())
+            if stream.liveness.alive and not settled:
+                stream.counts["late window"] += 1
+        wanted, head = self.decider.head_wants(tick.mask), None
+        if wanted is not None:
+            begun_ns = self.clock.now_ns()
+            head = self.engines.head(tick.h[None], wanted[None])[0]
+            tick.infer_ns += self.clock.now_ns() - begun_ns
+        result = self.decider.decide(rig, head, self.clock)
+        self._results.send_multipart(results.encode(result), copy=True)
+        self.published += 1
+
+
+def _bind(socket: zmq.Socket[bytes], address: str, flag: str) -> str:
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise RobultError(
+            f"cannot listen on {address} ({error}); is it in use? mend: {flag} ADDRESS"
+        ) from None
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+@contextmanager
+def _signals(server: Server) -> Iterator[None]:
+    """Stop gracefully on SIGTERM or Ctrl-C; a second one acts as it always did."""
+
+    def stop(number: int, _frame: object) -> None:
+        log.info("%s: draining", signal.Signals(number).name)
+        server.stopping = True
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,73 @@
+"""What each alive subset is worth: the expected-accuracy table, on held-out data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from export.fit import Answers, Fit
+from export.onnx import Graph
+from robult_edge import conformal, metrics, subsets
+from robult_edge.bundle import Measured, SubsetEntry
+from robult_edge.fusion import Rule
+
+
+def answer(
+    branches: Sequence[Graph],
+    head: Graph,
+    windows: Sequence[np.ndarray],
+    present: np.ndarray,
+    y: np.ndarray,
+) -> tuple[Answers, np.ndarray]:
+    """Run every graph over ``n`` windows, the head over every subset.
+
+    Args:
+        branches, head: the exported graphs.
+        windows: per modality [n, *window_shape], raw units.
+        present: [n, M] bool.
+        y: true classes [n].
+
+    Returns:
+        The answers, and the latents h [n, M, d].
+    """
+    said = [graph(x) for graph, x in zip(branches, windows, strict=True)]
+    h = np.stack([latent for _, latent in said], axis=1)
+    masks = subsets.as_bools(subsets.all_subsets(len(branches)), len(branches))
+    heads = [head(h, np.repeat(alive[None], len(h), 0))[0] for alive in masks]
+    branch = np.stack([logits for logits, _ in said], axis=1)
+    return Answers(branch, np.stack(heads, axis=1), y, present), h
+
+
+def table(fit: Fit, rule: Rule, held_out: Answers, names: Sequence[str]) -> tuple[SubsetEntry, ...]:
+    """One entry per alive subset: how it answers, and what that scored on ``held_out``."""
+    entries = []
+    for mask, row in zip(subsets.all_subsets(len(names)), fit.tables[rule], strict=True):
+        rows = held_out.with_all(mask)
+        p = fit.probabilities(rule, mask, held_out)[rows]
+        entries.append(
+            SubsetEntry(
+                alive=tuple(names[i] for i in subsets.members(mask)),
+                uses=tuple(names[i] for i in subsets.members(row.uses)),
+                weights=tuple(row.weights[:-1].tolist()),
+                head_weight=float(row.weights[-1]),
+                threshold=row.threshold,
+                expected=measured(p, held_out.y[rows], row.threshold),
+            )
+        )
+    return tuple(entries)
+
+
+def measured(p: np.ndarray, y: np.ndarray, threshold: float) -> Measured:
+    """Scores of probabilities [n, K] against truth [n]."""
+    said, classes = p.argmax(1), p.shape[1]
+    sets = conformal.prediction_sets(p, threshold)
+    scores: Mapping[str, float] = {
+        "accuracy": metrics.accuracy(said, y),
+        "balanced_accuracy": metrics.balanced_accuracy(said, y, classes),
+        "macro_f1": metrics.macro_f1(said, y, classes),
+        "ece": metrics.ece(p, y),
+        "coverage": metrics.coverage(sets, y),
+        "set_size": float(sets.sum(1).mean()),
+    }
+    return Measured(n=len(y), **{name: round(value, 4) for name, value in scores.items()})

@@ -1,0 +1,118 @@
+"""Branches and the fusion head as ONNX graphs, checked against torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from robult_edge.errors import BundleError
+
+MAX_BATCH = 1024
+PARITY_BATCHES = (1, 3, 64)
+TOLERANCE = 1e-4
+"""Largest |Δ| between ONNX Runtime and torch, relative to the output's magnitude (at least 1)."""
+
+
+def write(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    path: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> None:
+    """Write ``module`` as one self-contained ONNX graph (opset 20) with a dynamic first axis.
+
+    Args:
+        module: in evaluation mode.
+        example: inputs whose batch is 2 or more.
+        path: the file to write.
+        inputs, outputs: their names in the graph.
+    """
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    with _quiet():
+        torch.onnx.export(
+            module,
+            example,
+            str(path),
+            dynamo=True,
+            opset_version=20,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            external_data=False,
+            verbose=False,
+        )
+
+
+class Graph:
+    """An ONNX graph on ONNX Runtime, as export runs it: whole arrays at once."""
+
+    def __init__(self, path: Path) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._inputs = [i.name for i in self._session.get_inputs()]
+
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Outputs for inputs [N, ...], computed in batches."""
+        n = len(arrays[0])
+        parts = [
+            self._session.run(
+                None,
+                {k: a[i : i + MAX_BATCH] for k, a in zip(self._inputs, arrays, strict=True)},
+            )
+            for i in range(0, n, MAX_BATCH)
+        ]
+        return [np.concatenate(out) for out in zip(*parts, strict=True)]
+
+
+def parity(module: nn.Module, graph: Graph, inputs: Sequence[np.ndarray]) -> float:
+    """Largest |Δ| between torch and ONNX Runtime at batches of 1, 3 and 64.
+
+    Args:
+        inputs: real inputs [N, ...]; N rows are repeated where 64 are not there.
+
+    Raises:
+        BundleError: they differ by more than `TOLERANCE`.
+    """
+    worst = 0.0
+    for batch in PARITY_BATCHES:
+        given = [np.resize(a, (batch, *a.shape[1:])) for a in inputs]
+        with torch.inference_mode():
+            want = module(*(torch.from_numpy(a) for a in given))
+        wanted = want if isinstance(want, tuple) else (want,)
+        for got, expected in zip(graph(*given), wanted, strict=True):
+            reference = expected.numpy()
+            delta = float(np.abs(got - reference).max())
+            if not delta <= TOLERANCE * max(1.0, float(np.abs(reference).max())):
+                raise BundleError(
+                    f"ONNX Runtime and torch differ by {delta:.2g} at batch {batch}; "
+                    "the graph was not exported as trained"
+                )
+            worst = max(worst, delta)
+    return worst
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the exporter's progress lines and its libraries' deprecations to ourselves."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [each.level for each in loggers]
+    try:
+        for each in loggers:
+            each.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

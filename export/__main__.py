@@ -177,7 +177,7 @@ def _digest(files: Sequence[Path]) -> str:
 def _provenance(info: RunInfo, dataset: Dataset, labels: int) -> dict[str, Any]:
     versions = {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "onnx": onnx.__version__,
         "onnxruntime": ort.__version__,
         "numpy": np.__version__,

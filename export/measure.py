@@ -10,6 +10,7 @@ from export.fit import Answers, Fit
 from export.onnx import Graph
 from robult_edge import conformal, metrics, subsets
 from robult_edge.bundle import Measured, SubsetEntry
+from robult_edge.errors import BundleError
 from robult_edge.fusion import Rule
 
 
@@ -40,14 +41,24 @@ def answer(
 
 
 def table(fit: Fit, rule: Rule, held_out: Answers, names: Sequence[str]) -> tuple[SubsetEntry, ...]:
-    """One entry per alive subset: how it answers, and what that scored on ``held_out``."""
+    """One entry per alive subset: how it answers, and what that scored on ``held_out``.
+
+    Raises:
+        BundleError: a subset was never present together.
+    """
     entries = []
     for mask, row in zip(subsets.all_subsets(len(names)), fit.tables[rule], strict=True):
         rows = held_out.with_all(mask)
+        alive = tuple(names[i] for i in subsets.members(mask))
+        if not rows.any():
+            raise BundleError(
+                f"no held-out window has {'+'.join(alive)} present, so nothing can be promised of "
+                "it; hold out groups that saw all sensors"
+            )
         p = fit.probabilities(rule, mask, held_out)[rows]
         entries.append(
             SubsetEntry(
-                alive=tuple(names[i] for i in subsets.members(mask)),
+                alive=alive,
                 uses=tuple(names[i] for i in subsets.members(row.uses)),
                 weights=tuple(row.weights[:-1].tolist()),
                 head_weight=float(row.weights[-1]),

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from robult_edge.fusion import Rule
 from robult_edge.modality import ModalitySpec, common_hop_ns
 
 FORMAT = 1
+RULES: tuple[Rule, ...] = get_args(Rule)
 MANIFEST = "manifest.json"
 
 
@@ -132,7 +133,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BundleError(f"branches {[b.modality for b in self.branches]} are not {names}")
         if not 0 < len(names) <= subsets.MAX_MODALITIES:
             raise BundleError(f"{len(names)} modalities; 1 to {subsets.MAX_MODALITIES} are served")
-        for rule, table in self.tables.items():
+        for rule in RULES:
+            table = self.tables.get(rule, ())
             want = [subsets.name(mask, names) for mask in subsets.all_subsets(len(names))]
             if ["+".join(entry.alive) for entry in table] != want:
                 raise BundleError(f"tables.{rule} must hold the subsets {', '.join(want)}")

@@ -23,8 +23,8 @@ def threshold(p: np.ndarray, y: np.ndarray, rate: float) -> float:
     k = ceil((n + 1) * rate)
     if k > n:
         return 0.0
-    scores = np.sort(1 - p[np.arange(n), y])
-    return float(1 - scores[k - 1])
+    # Taken from p itself: 1 − (1 − p) rounds, and would drop a class that ties with it.
+    return float(np.sort(p[np.arange(n), y])[n - k])
 
 
 def prediction_sets(p: np.ndarray, threshold: float) -> np.ndarray:

@@ -20,25 +20,32 @@ FLAT_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Limits:
-    """What a sensor's samples must keep to, per channel [C] float32, broadcast over pixels."""
+    """What a sensor's samples must keep to, per channel.
+
+    Plain floats: for the few channels of a sensor, Python compares them faster than NumPy.
+    """
 
     spec: ModalitySpec
-    low: np.ndarray
-    high: np.ndarray
-    stillest: np.ndarray
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    stillest: tuple[float, ...]
 
 
 def limits(spec: ModalitySpec) -> Limits:
-    """The limits that follow from a modality's training statistics; none known, none set."""
-    channels = len(spec.channels)
-    if spec.stats is None:
-        open_ended = np.full(channels, np.inf, np.float32)
-        return Limits(spec, -open_ended, open_ended, np.zeros(channels, np.float32))
-    low = np.asarray(spec.stats.low, np.float32)
-    high = np.asarray(spec.stats.high, np.float32)
+    """The limits that follow from a modality's training statistics; without, any finite value."""
+    channels, stats = len(spec.channels), spec.stats
+    if stats is None:
+        largest = float(np.finfo(np.float32).max)
+        return Limits(spec, (-largest,) * channels, (largest,) * channels, (0.0,) * channels)
+    low, high = np.asarray(stats.low), np.asarray(stats.high)
     margin = RANGE_MARGIN * np.maximum(high - low, 1e-6 * np.abs(high) + 1e-12)
-    stillest = FLAT_SHARE * np.asarray(spec.stats.spread, np.float32)
-    return Limits(spec, low - margin, high + margin, stillest)
+    stillest = FLAT_SHARE * np.asarray(stats.spread)
+    return Limits(
+        spec,
+        tuple((low - margin).tolist()),
+        tuple((high + margin).tolist()),
+        tuple(stillest.tolist()),
+    )
 
 
 def check(samples: np.ndarray, limits: Limits) -> str | None:
@@ -46,14 +53,18 @@ def check(samples: np.ndarray, limits: Limits) -> str | None:
 
     Flatness is judged only on a hop's worth of samples or more: fewer may stand still by chance.
     """
+    n = len(samples)
     if samples.ndim > 2:
         samples = samples.swapaxes(0, 1).reshape(samples.shape[1], -1).T
-    top, bottom = samples.max(0), samples.min(0)
-    # NaN compares false, so that one comparison per side catches NaN, Inf and range.
-    if not ((top <= limits.high) & (bottom >= limits.low)).all():
-        return _not_finite(samples) or _out_of_range(top, bottom, limits)
-    if len(samples) >= limits.spec.hop > 1 and (top - bottom < limits.stillest).any():
-        return _flat(top - bottom, limits)
+    top, bottom = samples.max(0).tolist(), samples.min(0).tolist()
+    # NaN compares false, so that one comparison catches NaN, Inf and range.
+    for t, b, high, low in zip(top, bottom, limits.high, limits.low, strict=True):
+        if not (t <= high and b >= low):
+            return _not_finite(samples) or _out_of_range(top, bottom, limits)
+    if n >= limits.spec.hop > 1:
+        for t, b, stillest in zip(top, bottom, limits.stillest, strict=True):
+            if t - b < stillest:
+                return _flat(top, bottom, limits)
     return None
 
 
@@ -65,7 +76,7 @@ def _not_finite(samples: np.ndarray) -> str | None:
     return f"{max(1, round(100 * bad.mean()))} % {what}"
 
 
-def _out_of_range(top: np.ndarray, bottom: np.ndarray, limits: Limits) -> str:
+def _out_of_range(top: list[float], bottom: list[float], limits: Limits) -> str:
     assert limits.spec.stats is not None
     low, high = np.asarray(limits.spec.stats.low), np.asarray(limits.spec.stats.high)
     # How far each channel reaches from the middle of its training range, in half widths.
@@ -75,7 +86,7 @@ def _out_of_range(top: np.ndarray, bottom: np.ndarray, limits: Limits) -> str:
     return f"channel {limits.spec.channels[worst]} at {reach[worst]:.3g}× its training range"
 
 
-def _flat(spread: np.ndarray, limits: Limits) -> str:
-    still = [c for c, s, least in zip(limits.spec.channels, spread, limits.stillest, strict=True)
-             if s < least]  # fmt: skip
+def _flat(top: list[float], bottom: list[float], limits: Limits) -> str:
+    rows = zip(limits.spec.channels, top, bottom, limits.stillest, strict=True)
+    still = [channel for channel, t, b, least in rows if t - b < least]
     return f"channel {', '.join(still)} flat"

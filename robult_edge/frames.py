@@ -112,7 +112,10 @@ def decode(
             f"is {dtype.itemsize * prod(shape)}",
         )
     samples = np.frombuffer(payload, dtype).reshape(shape)
-    return Frame(spec.name, source, seq, t_ns, samples.astype(np.float32, copy=False))
+    # A float64 beyond float32 becomes infinite, which the fault check names.
+    with np.errstate(over="ignore", invalid="ignore"):
+        samples = samples.astype(np.float32, copy=False)
+    return Frame(spec.name, source, seq, t_ns, samples)
 
 
 def _read_header(raw: bytes) -> _Header:

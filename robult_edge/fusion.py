@@ -59,11 +59,6 @@ def fuse(rule: Rule, y: np.ndarray, w: np.ndarray) -> np.ndarray:
     return pool(y, w) if rule == "pool" else mean(y[..., :-1, :], w[:-1])
 
 
-def entropy(p: np.ndarray) -> np.ndarray:
-    """Shannon entropy of distributions ``p`` [..., K], nats."""
-    return -(p * np.log(np.maximum(p, 1e-12))).sum(-1)
-
-
 def conflict(p: np.ndarray) -> np.ndarray:
     """Generalised Jensen–Shannon divergence of the branches (Lin 1991, eq. 5.1), nats.
 
@@ -73,4 +68,7 @@ def conflict(p: np.ndarray) -> np.ndarray:
     Returns:
         [...], 0 where all agree, log B where they exclude one another.
     """
-    return entropy(p.mean(-2)) - entropy(p).mean(-1)
+    p = np.maximum(p, 1e-12)
+    branches = p.shape[-2]
+    middle = p.sum(-2, keepdims=True) / branches
+    return (p * np.log(p / middle)).sum((-2, -1)) / branches

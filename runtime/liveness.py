@@ -31,6 +31,10 @@ class Liveness:
         """Whether answers may rest on this sensor."""
         return self.state == "alive"
 
+    def heard(self, now_ns: int) -> bool:
+        """Whether new data came within the timeout."""
+        return self.fresh_ns > 0 and now_ns - self.fresh_ns <= self._timeout_ns
+
     def fresh(self, now_ns: int) -> None:
         """New data came."""
         self.fresh_ns = now_ns

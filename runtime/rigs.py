@@ -40,11 +40,12 @@ class Stream:
         self.liveness.silence(now_ns)
         sender_is_new = self.liveness.state == "stale" and frame.seq <= self._last_seq
         if sender_is_new and ring.index_at(frame.t_ns) <= newest:
-            ring.restart(frame)
-            placed = "clock step"
+            placed = ring.restart(frame)
         else:
             placed = ring.place(frame)
         self.counts[placed] += 1
+        if placed == "late":  # these samples were not there when their hop was checked
+            self._checked_to = min(self._checked_to, ring.index_at(frame.t_ns) - 1)
         if placed in ("late", "duplicate"):
             return
         if frame.seq > self._last_seq + 1 and self._last_seq >= 0:
@@ -63,6 +64,19 @@ class Stream:
         index = self.ring.index_at(tick_ns - self.clock.offset_ns)
         return index if index <= self.ring.newest else None
 
+    def awaited(self, tick_ns: int, now_ns: int) -> bool:
+        """Whether the tick that ends at ``tick_ns`` is to wait for this sensor.
+
+        For one that is alive, and for one whose frames come and whose window may be whole by then:
+        else a sensor whose frames are always the last to come could never come back.
+        """
+        if self.liveness.alive:
+            return True
+        if not self.liveness.heard(now_ns):
+            return False
+        first = self.ring.index_at(tick_ns - self.clock.offset_ns) - self.spec.window + 1
+        return first >= self.ring.oldest_solid and first > self._lied_to
+
     def clean_window(self, end: int) -> np.ndarray | None:
         """The window that ends with sample ``end``, if it is whole and plausible."""
         if not self._believable(end):
@@ -73,6 +87,11 @@ class Stream:
         self.liveness.clean_window()
         self._gap = None
         return self.ring.window(end)
+
+    def say_returning(self, now_ns: int) -> None:
+        """Say how much of a clean window has come from a sensor that is on its way back."""
+        if not self.liveness.alive and self.liveness.heard(now_ns):
+            self._say_broken(self.ring.newest)
 
     def _believable(self, end: int) -> bool:
         """Check what has not been checked of the window, and at least one hop of it."""
@@ -148,10 +167,13 @@ class Rig:
         """The tick's first window is complete: set its deadline, once.
 
         A sensor that sends every 200 ms cannot be due sooner, so the deadline counts from when the
-        slowest sensor alive was to send, if that is later than now.
+        slowest sensor awaited was to send, if that is later than now.
         """
         if self.tick.opened_ns is None:
-            slowest_ns = max((s.span_ns for s in self.streams if s.liveness.alive), default=0)
+            end_ns = self.tick.end_ns
+            slowest_ns = max(
+                (s.span_ns for s in self.streams if s.awaited(end_ns, now_ns)), default=0
+            )
             self.tick.opened_ns = now_ns
             self.tick.deadline_ns = max(now_ns, self.tick.end_ns + slowest_ns) + patience_ns
 
@@ -165,12 +187,12 @@ class Rig:
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the tick is to be answered now: all alive are in, or the time is up."""
-        return self.complete() or now_ns >= self.due_ns
+        return self.complete(now_ns) or now_ns >= self.due_ns
 
-    def complete(self) -> bool:
-        """Whether every sensor alive has had its say."""
+    def complete(self, now_ns: int) -> bool:
+        """Whether every sensor that is awaited has had its say."""
         return self.tick.opened_ns is not None and all(
-            settled or not stream.liveness.alive
+            settled or not stream.awaited(self.tick.end_ns, now_ns)
             for settled, stream in zip(self.tick.settled, self.streams, strict=True)
         )
 
@@ -182,6 +204,7 @@ class Rig:
                 continue
             end = stream.due_index(tick.end_ns)
             if end is None:
+                stream.say_returning(now_ns)
                 continue
             tick.settled[i] = True
             window = stream.clean_window(end)

@@ -28,6 +28,7 @@ RECEIVE_HWM = 1000
 SEND_HWM = 1000
 MAX_MESSAGE_BYTES = 128 << 20
 """Longer ones are cut off by ZeroMQ with their connection, before they are read."""
+POLLIN = int(zmq.POLLIN)
 DRAIN_MESSAGES = 256
 """Frames taken in one turn at most, so that a flood cannot hold a due tick back."""
 LONGEST_WAIT_S = 0.1
@@ -78,8 +79,7 @@ class Server:
 
     def turn(self, wait_s: float = 0.0) -> None:
         """One turn: wait for frames, take them in, answer every tick that is due."""
-        if wait_s <= 0 or self._frames.poll(ceil(wait_s * 1e3)):
-            self._receive()
+        self._receive(wait_s)
         self._answer()
 
     def drain(self) -> None:
@@ -125,20 +125,28 @@ class Server:
             return LONGEST_WAIT_S
         return min(LONGEST_WAIT_S, (due_ns - self.clock.now_ns()) / 1e9 / self.clock.speed)
 
-    def _receive(self) -> int:
-        """Take in the frames that are here; how many there were."""
-        for taken in range(DRAIN_MESSAGES):
-            try:
-                parts = self._frames.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return taken
-            frame = self.ingest.read(parts)
-            if frame is not None:
-                try:
-                    self.rigs.place(frame, self.clock.now_ns())
-                except FrameError as error:
-                    self.ingest.refuse(error)
-        return DRAIN_MESSAGES
+    def _receive(self, wait_s: float = 0.0) -> bool:
+        """Wait for a frame, and take in all that are here; whether there were any."""
+        socket = self._frames
+        socket.setsockopt(zmq.RCVTIMEO, max(0, ceil(wait_s * 1e3)))
+        try:
+            self._take(socket.recv_multipart())
+        except zmq.Again:
+            return False
+        for _ in range(DRAIN_MESSAGES):
+            if not socket.get(zmq.EVENTS) & POLLIN:  # type: ignore[operator]
+                break
+            self._take(socket.recv_multipart())
+        return True
+
+    def _take(self, parts: list[bytes]) -> None:
+        frame = self.ingest.read(parts)
+        if frame is None:
+            return
+        try:
+            self.rigs.place(frame, self.clock.now_ns())
+        except FrameError as error:
+            self.ingest.refuse(error)
 
     def _answer(self) -> None:
         """Run what has become complete and publish every tick that is due."""

@@ -61,7 +61,7 @@ def parse_faults(text: str, modalities: Sequence[str]) -> tuple[Fault, ...]:
     found = []
     for part in filter(None, text.split(",")):
         match = re.fullmatch(r"([\w.-]+):dead@(\d+\.?\d*)-(\d+\.?\d*)?", part.strip())
-        if match is None or match[1] not in modalities:
+        if match is None or match[1] not in modalities or _ends_first(match):
             raise SpecError(
                 f"--fault {part!r} is not SENSOR:dead@FROM-TO, e.g. {modalities[0]}:dead@10-20; "
                 f"sensors are {', '.join(modalities)}"
@@ -69,6 +69,10 @@ def parse_faults(text: str, modalities: Sequence[str]) -> tuple[Fault, ...]:
         stop = float(match[3]) if match[3] else None
         found.append(Fault(match[1], float(match[2]), stop))
     return tuple(found)
+
+
+def _ends_first(match: re.Match[str]) -> bool:
+    return match[3] is not None and float(match[3]) <= float(match[2])
 
 
 def conduct(args: argparse.Namespace) -> int:

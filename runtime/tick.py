@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,7 +120,7 @@ class Decider:
         modalities = {
             name: self._part(i, rig, answer, begun_ns) for i, name in enumerate(self.names)
         }
-        decision, reason = _verdict(rig)
+        decision, reason = _verdict(modalities)
         return Result(
             version=VERSION,
             source=rig.source,
@@ -175,15 +176,12 @@ class Decider:
         )
 
 
-def _verdict(rig: Rig) -> tuple[Decision, str]:
-    missing = [
-        f"{stream.spec.name} {stream.liveness.state}: {stream.liveness.reason}"
-        for i, stream in enumerate(rig.streams)
-        if not rig.tick.mask >> i & 1
-    ]
+def _verdict(parts: Mapping[str, ModalityAnswer]) -> tuple[Decision, str]:
+    missing = [(name, part) for name, part in parts.items() if part.label is None]
     if not missing:
         return "ok", "all modalities alive"
-    return "degraded" if rig.tick.mask else "none", "; ".join(missing)
+    reason = "; ".join(f"{name} {part.state}: {part.reason}" for name, part in missing)
+    return "none" if len(missing) == len(parts) else "degraded", reason
 
 
 def _latency(tick: Tick, begun_ns: int, clock: Clock) -> LatencyUs:

@@ -21,8 +21,8 @@ MEND_SHARE = 0.04
 """Holes up to this share of a window are bridged by a straight line; longer ones restart it."""
 
 Placed = Literal["fresh", "late", "duplicate", "gap", "clock step"]
-"""What became of a frame: ``late`` filled a hole; ``gap`` and ``clock step`` are fresh, but the
-window starts anew."""
+"""What became of a frame: ``late`` filled a hole; ``gap`` and ``clock step`` (the sender's clock
+went back) are fresh, but the window starts anew."""
 
 
 class SampleRing:
@@ -54,8 +54,12 @@ class SampleRing:
             self._set_epoch(frame.t_ns, first)
         else:
             first = round(offset)
-        if first < expected - self.capacity or first > expected + self.capacity:
-            return self._restart(frame)
+        if first > expected + self.capacity:
+            self._restart(frame)
+            return "gap"
+        if first < expected - self.capacity:
+            self._restart(frame)
+            return "clock step"
         if first + len(frame.samples) <= expected:
             return self._fill_hole(first, frame.samples)
         if first < expected:
@@ -70,9 +74,10 @@ class SampleRing:
             return "gap"
         return "fresh"
 
-    def restart(self, frame: Frame) -> None:
-        """Take ``frame`` as the first of a sender whose clock has nothing to do with the last."""
+    def restart(self, frame: Frame) -> Placed:
+        """Take ``frame`` as the first of a sender whose clock went back."""
         self._restart(frame)
+        return "clock step"
 
     def has_window(self, end: int) -> bool:
         """Whether the window whose last sample is ``end`` is whole."""
@@ -104,14 +109,13 @@ class SampleRing:
     def _set_epoch(self, t_ns: int, index: int) -> None:
         self.epoch_ns = t_ns - round(index * self._period_ns)
 
-    def _restart(self, frame: Frame) -> Placed:
+    def _restart(self, frame: Frame) -> None:
         # Indices only ever rise: what held the old ones stays valid, and nothing old is reused.
         first = self.newest + 1 + self.capacity
         self._set_epoch(frame.t_ns, first)
         self._filled[:] = False
         self.solid_from = first
         self._write(first, frame.samples)
-        return "clock step"
 
     def _write(self, first: int, samples: np.ndarray) -> None:
         n, at = len(samples), first % self.capacity
@@ -154,16 +158,20 @@ class SampleRing:
         return "late"
 
     def _solid_from(self) -> int:
-        """Where the run of samples that ends with the newest begins, short holes forgiven."""
+        """Where the run of samples that ends with the newest begins, short holes bridged anew."""
         oldest = max(0, self.newest - self.capacity + 1)
         at = oldest % self.capacity
         missing = np.flatnonzero(~self._filled[at : at + self.newest - oldest + 1]) + oldest
-        if not len(missing):
-            return oldest
-        ends = np.flatnonzero(np.diff(missing, append=missing[-1] + 2) > 1)
-        lengths = np.diff(ends, prepend=-1)
-        long = ends[lengths > self._mend]
-        return int(missing[long[-1]]) + 1 if len(long) else oldest
+        solid_from = oldest
+        for hole in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
+            if not len(hole):
+                continue
+            first, then = int(hole[0]), int(hole[-1]) + 1
+            if len(hole) > self._mend or first == oldest:
+                solid_from = then
+            else:
+                self._bridge(first, then, self.samples(then, then)[0])
+        return solid_from
 
 
 class ClockMap:

@@ -83,6 +83,12 @@ def _replay(
             for m in modalities
         },
         labels=np.concatenate(
-            [r.labels[: n * first.hop : first.hop] for r, n in zip(recordings, hops, strict=True)]
+            [_per_hop(r.labels, n, first.hop) for r, n in zip(recordings, hops, strict=True)]
         ),
     )
+
+
+def _per_hop(labels: np.ndarray, hops: int, hop: int) -> np.ndarray:
+    """One class per hop; −1 where it changes within."""
+    each = labels[: hops * hop].reshape(hops, hop)
+    return np.where((each == each[:, :1]).all(1), each[:, 0], -1)

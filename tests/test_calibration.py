@@ -1,0 +1,116 @@
+"""robult_edge.calibration: temperatures and pool weights are what the data say, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robult_edge import fusion, metrics
+from robult_edge.calibration import fit_pool, fit_temperature, pool_loss, simple_rules
+
+N, K = 4000, 5
+
+
+def spoken(rng: np.random.Generator, n: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [n, K] that are ``temperature`` times too sure, and the truths."""
+    z = rng.normal(0, 1.5, (n, K))
+    y = (fusion.softmax(z).cumsum(1) < rng.random((n, 1))).sum(1)
+    return temperature * z, np.minimum(y, K - 1)
+
+
+def members(seed: int, n: int, noise: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [n, R, K] of members that see one truth through noise, and the truths [n]."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(K, size=n)
+    said = [2 * np.eye(K)[y] + rng.normal(0, s, (n, K)) for s in noise]
+    return np.stack(said, axis=1), y
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 5.0])
+def test_a_known_temperature_is_recovered(temperature: float) -> None:
+    logits, y = spoken(np.random.default_rng(3), N, temperature)
+    assert fit_temperature(logits, y) == pytest.approx(temperature, rel=0.06)
+
+
+def test_tempered_probabilities_are_calibrated() -> None:
+    rng = np.random.default_rng(4)
+    logits, y = spoken(rng, N, 3.0)
+    fresh, truth = spoken(rng, N, 3.0)
+    t = fit_temperature(logits, y)
+    assert metrics.ece(fusion.softmax(fresh), truth) > 0.1
+    assert metrics.ece(fusion.softmax(fresh / t), truth) < 0.03
+
+
+def test_without_labels_the_temperature_is_one() -> None:
+    assert fit_temperature(np.zeros((0, K)), np.zeros(0, int)) == 1.0
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_few_labels_do_not_move_the_temperature_far(right: bool) -> None:
+    logits = np.zeros((2, K))
+    logits[:, 0] = 3.0
+    y = np.full(2, 0 if right else 1)
+    t = fit_temperature(logits, y)
+    assert 0.8 < t < 2.5
+    assert (t < 1) == right
+
+
+def test_the_gradient_of_the_pools_loss_is_its_slope() -> None:
+    y_hat, y = members(5, 60, (1.0, 2.0, 0.5))
+    w, step = np.array([0.3, 0.9, 0.1]), 1e-6
+    _, gradient = pool_loss(w, y_hat, y)
+    for r, d in enumerate(step * np.eye(3)):
+        slope = (pool_loss(w + d, y_hat, y)[0] - pool_loss(w - d, y_hat, y)[0]) / (2 * step)
+        assert gradient[r] == pytest.approx(slope, rel=1e-5, abs=1e-5)
+
+
+def test_the_pools_loss_is_the_log_loss_of_what_the_runtime_computes() -> None:
+    y_hat, y = members(6, 60, (1.0, 2.0, 0.5))
+    w = np.array([0.3, 0.9, 0.1])
+    want = len(y) * metrics.log_loss(fusion.pool(y_hat, w), y)
+    assert pool_loss(w, y_hat, y)[0] == pytest.approx(want)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_simple_rules_are_each_alone_the_branches_mean_and_the_mean_of_all(count: int) -> None:
+    rules = simple_rules(count)
+    assert rules.shape == (count + 2, count)
+    np.testing.assert_allclose(rules.sum(1), 1)
+    np.testing.assert_array_equal(rules[:count], np.eye(count))
+    np.testing.assert_allclose(rules[-2], [*[1 / (count - 1)] * (count - 1), 0])
+
+
+@pytest.mark.parametrize("n", [1, 5, 50, 500])
+@pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0), (0.3, 4.0, 4.0), (4.0, 0.5), (2, 2, 2, 2, 0.5)])
+def test_a_fitted_pool_is_never_worse_than_the_best_simple_rule(
+    n: int, noise: tuple[float, ...]
+) -> None:
+    y_hat, y = members(7, n, noise)
+    w = fit_pool(y_hat, y)
+    best = min(pool_loss(rule, y_hat, y)[0] for rule in simple_rules(len(noise)))
+    assert pool_loss(w, y_hat, y)[0] <= best + 1e-9
+    assert (w >= 0).all()
+
+
+def test_a_member_that_lies_gets_no_weight_rather_than_a_negative_one() -> None:
+    y_hat, y = members(8, 500, (1.0, 1.0, 1.0))
+    y_hat[:, 1] = -2 * y_hat[:, 1]
+    assert fit_pool(y_hat, y)[1] == pytest.approx(0, abs=1e-9)
+
+
+def test_few_labels_stay_near_a_simple_rule_and_many_leave_it() -> None:
+    away = []
+    for n in (4, 2000):
+        y_hat, y = members(9, n, (0.7, 1.0, 1.4))
+        start = min(simple_rules(3), key=lambda w: pool_loss(w, y_hat, y)[0])
+        away.append(np.abs(fit_pool(y_hat, y) - start).max())
+    assert away[0] < 0.25 < away[1]
+
+
+def test_independent_members_together_beat_each_alone_on_unseen_data() -> None:
+    y_hat, y = members(10, 500, (2.0, 2.0, 2.0))
+    fresh, truth = members(11, 2000, (2.0, 2.0, 2.0))
+    w = fit_pool(y_hat, y)
+    together = metrics.accuracy(fusion.pool(fresh, w).argmax(1), truth)
+    alone = max(metrics.accuracy(fresh[:, i].argmax(1), truth) for i in range(3))
+    assert together > alone + 0.05

@@ -1,0 +1,69 @@
+"""robult_edge.metrics: against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from robult_edge import metrics
+
+Y = np.array([0, 0, 0, 0, 1, 1, 2])
+SAID = np.array([0, 0, 0, 1, 1, 0, 1])
+"""Class 0: 3 of 4 found; class 1: 1 of 2; class 2: 0 of 1. Class 3 never occurs."""
+
+
+def test_accuracy_is_the_share_of_hits() -> None:
+    assert metrics.accuracy(SAID, Y) == pytest.approx(4 / 7)
+
+
+def test_confusion_has_truth_in_rows_and_prediction_in_columns() -> None:
+    want = [[3, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(metrics.confusion(SAID, Y, 4), want)
+
+
+def test_macro_f1_averages_over_the_classes_that_occur() -> None:
+    # F1 = 2 hits / (truths + predictions): 6/8, 2/5, 0/1; class 3 is left out.
+    assert metrics.macro_f1(SAID, Y, 4) == pytest.approx((6 / 8 + 2 / 5 + 0) / 3)
+
+
+def test_a_class_that_is_only_ever_predicted_counts_in_macro_f1() -> None:
+    assert metrics.macro_f1(np.array([0, 1]), np.array([0, 0]), 2) == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_balanced_accuracy_averages_the_recall_of_the_classes_that_occur_in_truth() -> None:
+    assert metrics.balanced_accuracy(SAID, Y, 4) == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
+
+
+def test_perfect_answers_score_one() -> None:
+    assert metrics.accuracy(Y, Y) == metrics.macro_f1(Y, Y, 4) == 1
+    assert metrics.balanced_accuracy(Y, Y, 4) == 1
+
+
+def test_ece_weighs_each_bins_gap_by_its_size() -> None:
+    # Bin of .8: two answers, one right, gap |.5 − .8| = .3; bin of .6: one right, gap .4.
+    p = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4]])
+    want = 2 / 3 * 0.3 + 1 / 3 * 0.4
+    assert metrics.ece(p, np.array([0, 1, 0]), bins=10) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("y", "want"), [([0, 0], 0.0), ([1, 1], 1.0), ([0, 1], 0.5)])
+def test_ece_of_full_confidence_is_the_error_rate(y: list[int], want: float) -> None:
+    assert metrics.ece(np.array([[1.0, 0.0]] * 2), np.array(y)) == pytest.approx(want)
+
+
+def test_over_and_under_confidence_do_not_cancel_between_bins() -> None:
+    p = np.array([[0.9, 0.1], [0.6, 0.4]])
+    assert metrics.ece(p, np.array([1, 0]), bins=10) == pytest.approx((0.9 + 0.4) / 2)
+
+
+def test_coverage_is_the_share_of_sets_that_hold_the_truth() -> None:
+    sets = np.array([[True, False], [True, True], [False, True], [False, True]])
+    assert metrics.coverage(sets, np.array([0, 1, 0, 1])) == 0.75
+
+
+def test_log_loss_in_nats_and_finite_where_the_truth_was_ruled_out() -> None:
+    p = np.array([[0.5, 0.5], [0.25, 0.75]])
+    assert metrics.log_loss(p, np.array([0, 0])) == pytest.approx((math.log(2) + math.log(4)) / 2)
+    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(27.63, abs=0.01)

@@ -1,0 +1,159 @@
+"""End-to-end latency, last frame sent → result received, against the floor in the same run.
+
+``python -m benchmarks.latency [--sensors 2 3 6] [--quick] [--json PATH]``
+
+The server runs as it ships, all checks on, with the clock sped up so that ticks come quickly; the
+times are real. Its ticks and the floor's (benchmarks/floor.py) take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import zmq
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import untrained
+from robult_edge import results
+from robult_edge.bundle import Manifest
+from robult_edge.frames import Frame, encode
+from robult_edge.modality import ModalitySpec
+from runtime.clock import SystemClock
+
+TICK_REAL_S = 0.02
+WARM_UP = 30
+
+
+def main() -> int:
+    """Measure and print; write ``--json`` too."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sensors", type=int, nargs="+", default=[2, 3, 6])
+    parser.add_argument("--ticks", type=int, default=1500)
+    parser.add_argument("--quick", action="store_true", help="under 45 s")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    ticks = 400 if args.quick else args.ticks
+    table = Table(title="last frame sent → result received, µs", title_justify="left")
+    for column in ("sensors", "p50", "floor p50", "ratio", "p99", "floor p99", "ratio"):
+        table.add_column(column, justify="right")
+    figures: dict[str, float] = {}
+    for sensors in args.sensors:
+        where = Path("build") / "benchmarks" / f"{sensors}-sensors"
+        manifest = untrained.make(sensors, where).manifest
+        ours, floor = measure(manifest, where, ticks)
+        row = [str(sensors)]
+        for q in (50, 99):
+            mine, least = np.percentile(ours, q) * 1e6, np.percentile(floor, q) * 1e6
+            row += [f"{mine:.0f}", f"{least:.0f}", f"{mine / least:.2f}"]
+            figures[f"p{q}_ratio_{sensors}_sensors"] = mine / least
+            if sensors == 3:
+                figures[f"p{q}_ratio"] = mine / least
+        table.add_row(*row)
+    Console().print(table)
+    if args.json:
+        args.json.write_text(json.dumps(figures))
+    return 0
+
+
+def measure(manifest: Manifest, engines: Path, ticks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latencies of the server and of the floor, s, over ``ticks`` ticks in turn."""
+    speed = manifest.hop_ns / 1e9 / TICK_REAL_S
+    serve = ["-m", "runtime.serve", "--http", "", "--speed", str(speed)]
+    with (
+        running(serve, engines, "serving") as (ours_in, ours_out),
+        running(["-m", "benchmarks.floor"], engines, "ready") as (floor_in, floor_out),
+    ):
+        clock = SystemClock(speed)
+        rng = np.random.default_rng(0)
+        start_ns = (clock.now_ns() // manifest.hop_ns + 5) * manifest.hop_ns
+        ours, floor = [], []
+        for tick in track(range(ticks + WARM_UP), f"{len(manifest.names)} sensors"):
+            frames = [_frame(m, tick, start_ns, rng) for m in manifest.modalities]
+            end_ns = start_ns + (tick + 1) * manifest.hop_ns
+            while (wait_ns := end_ns - clock.now_ns()) > 0:
+                time.sleep(wait_ns / 1e9 / speed)
+            answers = (lambda body, end_ns=end_ns: results.decode(body).t_ns >= end_ns, bool)
+            for pair, times, is_answer in zip(
+                ((ours_in, ours_out), (floor_in, floor_out)), (ours, floor), answers, strict=True
+            ):
+                took = _round(*pair, frames, is_answer)
+                if tick >= WARM_UP:
+                    times.append(took)
+    return np.array(ours), np.array(floor)
+
+
+def _frame(m: ModalitySpec, tick: int, start_ns: int, rng: np.random.Generator) -> list[bytes]:
+    """A hop's worth of plausible samples that end just before the tick."""
+    assert m.stats is not None
+    t_ns = start_ns + tick * round(m.hop_s * 1e9) + m.period_ns // 2
+    samples = rng.normal(m.stats.mean, m.stats.std, (m.hop, len(m.channels)))
+    samples = np.clip(samples, m.stats.low, m.stats.high).astype(np.float32)
+    return encode(Frame(m.name, "bench", tick, t_ns, samples))
+
+
+def _round(
+    frames: zmq.Socket[bytes],
+    answers: zmq.Socket[bytes],
+    messages: list[list[bytes]],
+    is_answer: Callable[[list[bytes]], bool],
+) -> float:
+    """Send a tick's frames; s from the last of them to their answer, infinite if none comes."""
+    for message in messages[:-1]:
+        frames.send_multipart(message)
+    begun = time.perf_counter()
+    frames.send_multipart(messages[-1])
+    while answers.poll(TICK_REAL_S * 1e3):
+        body = answers.recv_multipart()
+        took = time.perf_counter() - begun
+        if is_answer(body):
+            return took
+    return float("inf")
+
+
+@contextmanager
+def running(
+    command: list[str], engines: Path, ready: str
+) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
+    """A server process, and the sockets to talk to it: frames out, results in."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    frames, answers = context.socket(zmq.PUB), context.socket(zmq.SUB)
+    answers.subscribe(b"")
+    ports = [_free_port() for _ in range(2)]
+    addresses = [f"tcp://127.0.0.1:{port}" for port in ports]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--engines", str(engines),
+         "--frames", addresses[0], "--results", addresses[1]],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline().startswith(ready):
+            raise SystemExit(f"{command} did not start")
+        frames.connect(addresses[0])
+        answers.connect(addresses[1])
+        time.sleep(0.3)
+        yield frames, answers
+    finally:
+        process.kill()
+        process.wait()
+        frames.close(linger=0)
+        answers.close(linger=0)
+
+
+def _free_port() -> int:
+    with zmq.Context.instance().socket(zmq.PULL) as probe:
+        return probe.bind_to_random_port("tcp://127.0.0.1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

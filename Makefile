@@ -1,0 +1,38 @@
+# Everything a newcomer types. Python ≥ 3.10, pip and make are all that is assumed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint venv native bench bundle clean
+
+demo: venv  ## train, export, serve, lose a sensor and carry on
+	$(BIN)/python examples/demo.py
+
+test: venv  ## every promise of the README, checked
+	$(BIN)/python -m pytest
+
+lint: venv  ## ruff and the type checker
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+venv: .venv/installed  ## .venv/ with everything development needs
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+native: venv  ## native/: host library, and a fatbin where nvcc is
+	$(BIN)/cmake -S . -B build/native
+	$(BIN)/cmake --build build/native
+	$(BIN)/ctest --test-dir build/native --output-on-failure
+
+bench: venv  ## latency against the floor, 2, 3 and 6 sensors
+	$(BIN)/python -m benchmarks.latency --quick
+
+bundle: venv  ## make the shipped bundle export/engines/ again
+	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch
+	$(BIN)/python -m export runs/watch --out export
+
+clean:  ## remove what the targets made
+	rm -rf .venv build runs

@@ -1,0 +1,5 @@
+"""Data sets: read, cut into windows, split by group. Needs numpy and msgspec alone."""
+
+from robult_edge.data.dataset import Dataset, Recording, load
+
+__all__ = ["Dataset", "Recording", "load"]

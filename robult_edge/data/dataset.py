@@ -1,0 +1,188 @@
+"""What a data set is once read: windows to learn from, recordings to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from robult_edge.data import windows as win
+from robult_edge.data.stats import channel_stats
+from robult_edge.errors import SpecError
+from robult_edge.modality import ModalitySpec, common_hop_ns
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A stretch of time that all sensors saw together.
+
+    Attributes:
+        name: of the recording.
+        group: whom or what it is of; splits never cut a group.
+        samples: per modality, float32 [n, C] or [n, C, H, W] at its own rate, raw units, all
+            beginning at the same moment; NaN where nothing was measured.
+        labels: int64 [n0] class per sample of the first modality, −1 unknown.
+    """
+
+    name: str
+    group: str
+    samples: dict[str, np.ndarray]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Windows of N moments, seen by M sensors.
+
+    Attributes:
+        name: of the data set.
+        classes: K names.
+        modalities: M sensors, statistics from the training groups alone.
+        windows: per modality float32 [N, *window_shape], raw units, zeros where absent.
+        present: [N, M] bool.
+        y: int64 [N] class, −1 unknown.
+        groups: [N] str.
+        test: [N] bool, rows of the held-out groups.
+        recordings: the same data as it came in time; cut at k · hop they give the windows.
+        test_groups: the held-out groups.
+        invariances: per modality, what does not change the class ("jitter", "scale", "shift", ...).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    modalities: tuple[ModalitySpec, ...]
+    windows: dict[str, np.ndarray]
+    present: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    test: np.ndarray
+    recordings: tuple[Recording, ...]
+    test_groups: tuple[str, ...]
+    invariances: dict[str, tuple[str, ...]]
+
+
+def load(source: str, data_dir: Path | None = None) -> Dataset:
+    """Read a data set.
+
+    Args:
+        source: "watch"; "synthetic" or "synthetic:synergy=0.9,modalities=3"; or the path of a
+            TOML (see ``robult_edge.data.spec``) or of a folder that holds one dataset.toml.
+        data_dir: where the TOML's data file is looked for first.
+
+    Raises:
+        SpecError: the source is none of these, or its TOML or data are wrong.
+    """
+    from robult_edge.data import spec, synthetic, watch
+
+    if source == "watch":
+        return watch.load()
+    if source.partition(":")[0] == "synthetic":
+        return synthetic.load(source)
+    return spec.load(Path(source), data_dir)
+
+
+def from_recordings(
+    name: str,
+    classes: tuple[str, ...],
+    modalities: tuple[ModalitySpec, ...],
+    recordings: tuple[Recording, ...],
+    test_groups: tuple[str, ...],
+    invariances: dict[str, tuple[str, ...]],
+) -> Dataset:
+    """A data set whose windows are cut from recordings every hop."""
+    common_hop_ns(modalities)
+    parts = [win.cut_all(r.samples, r.labels, modalities) for r in recordings]
+    present = np.concatenate([p for _, p, _ in parts])
+    y = np.concatenate([y for _, _, y in parts])
+    groups = np.array([r.group for r, (_, _, y) in zip(recordings, parts, strict=True) for _ in y])
+    keep = (y != win.MIXED) & present.any(1)
+    if not keep.any():
+        raise SpecError(
+            f"data set {name!r}: no recording is long enough for one window; "
+            f"give a smaller window than {max(m.window for m in modalities)}"
+        )
+    windows = {m.name: np.concatenate([w[m.name] for w, _, _ in parts])[keep] for m in modalities}
+    return Dataset(
+        name=name,
+        classes=classes,
+        modalities=_with_stats(modalities, recordings, test_groups),
+        windows=windows,
+        present=present[keep],
+        y=y[keep],
+        groups=groups[keep],
+        test=np.isin(groups[keep], test_groups),
+        recordings=recordings,
+        test_groups=test_groups,
+        invariances=invariances,
+    )
+
+
+def from_windows(
+    name: str,
+    classes: tuple[str, ...],
+    modalities: tuple[ModalitySpec, ...],
+    windows: dict[str, np.ndarray],
+    y: np.ndarray,
+    groups: np.ndarray,
+    test_groups: tuple[str, ...],
+    invariances: dict[str, tuple[str, ...]],
+) -> Dataset:
+    """A data set of ready windows; its recordings are each group's windows back to back.
+
+    Args:
+        windows: per modality [N, *window_shape]; one that holds a NaN is absent.
+    """
+    common_hop_ns(modalities)
+    raw = {m.name: windows[m.name].astype(np.float32) for m in modalities}
+    present = np.stack([np.isfinite(raw[m.name]).reshape(len(y), -1).all(1) for m in modalities], 1)
+    recordings = tuple(
+        Recording(
+            name=str(group),
+            group=str(group),
+            samples={
+                m.name: _back_to_back(raw[m.name][groups == group], present[groups == group, i], m)
+                for i, m in enumerate(modalities)
+            },
+            labels=np.repeat(y[groups == group], modalities[0].window),
+        )
+        for group in dict.fromkeys(groups.tolist())
+    )
+    keep = present.any(1)
+    for i, m in enumerate(modalities):
+        raw[m.name][~present[:, i]] = 0
+    return Dataset(
+        name=name,
+        classes=classes,
+        modalities=_with_stats(modalities, recordings, test_groups),
+        windows={name: w[keep] for name, w in raw.items()},
+        present=present[keep],
+        y=y[keep],
+        groups=groups[keep],
+        test=np.isin(groups[keep], test_groups),
+        recordings=recordings,
+        test_groups=test_groups,
+        invariances=invariances,
+    )
+
+
+def _back_to_back(windows: np.ndarray, present: np.ndarray, spec: ModalitySpec) -> np.ndarray:
+    """Windows [k, *window_shape] as samples [k · T, *sample_shape], absent ones all NaN."""
+    windows = np.where(present.reshape(-1, *[1] * (windows.ndim - 1)), windows, np.nan)
+    if spec.size is None:
+        windows = windows.transpose(0, 2, 1).reshape(-1, len(spec.channels))
+    return np.ascontiguousarray(windows, np.float32)
+
+
+def _with_stats(
+    modalities: Sequence[ModalitySpec],
+    recordings: Sequence[Recording],
+    test_groups: tuple[str, ...],
+) -> tuple[ModalitySpec, ...]:
+    train = [r for r in recordings if r.group not in test_groups]
+    return tuple(
+        msgspec.structs.replace(m, stats=channel_stats([r.samples[m.name] for r in train], m.hop))
+        for m in modalities
+    )

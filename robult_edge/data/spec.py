@@ -1,0 +1,386 @@
+"""Bring your own data: a TOML beside a ``.npz``, or beside a folder of them.
+
+Ready windows, one array per modality ([N, C, T], [N, C] or [N, C, H, W]) and one row per moment::
+
+    name = "hydraulic"
+    classes = ["130 bar", "115 bar", "100 bar", "90 bar"]
+    form = "windows"
+    data = "hydraulic.npz"            # beside this file, else in $ROBULT_DATA
+    labels = "label_accumulator"      # [N]: index of the class or its name; −1 unknown
+    groups = "group"                  # [N]: a split never cuts a group
+    test_share = 0.25                 # of the groups, held out; or test_groups = ["7", "9"]
+    test_seed = 0
+
+    [modality.temperature]
+    array = "temperature"             # default: the modality's name
+    channels = ["TS1", "TS2"]
+    unit = "°C"
+    rate_hz = 1.0
+    window = 60                       # samples; 1 for a vector or an image
+    # size = [48, 64]                 # height and width of an image
+    # timeout_s = 120.0               # default: two hops, at least half a second
+    # invariant_to = ["jitter"]       # what does not change the class; see train.augment
+
+Recordings (``form = "recordings"``, with ``hop_s``) in one ``.npz``: arrays [n, C] on one common
+timeline, ``labels`` and ``groups`` [n], and ``recordings``, the name of an index array [n]. Or
+``data`` is a folder with one ``.npz`` per recording: one array [n, C] per modality at its own rate
+(left out where the sensor was), the label a scalar or [n] at the first modality's rate, the group
+a scalar.
+
+NaN means not measured: a window with NaN is absent.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import msgspec
+import numpy as np
+
+from robult_edge.data.dataset import Dataset, Recording, from_recordings, from_windows
+from robult_edge.data.splits import pick_groups
+from robult_edge.errors import MissingExtraError, SpecError
+from robult_edge.modality import ModalitySpec, common_hop_ns
+
+Invariance = Literal["jitter", "scale", "shift", "flip", "crop"]
+
+
+class _Modality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    channels: tuple[str, ...]
+    unit: str
+    rate_hz: float
+    window: int
+    array: str | None = None
+    size: tuple[int, int] | None = None
+    timeout_s: float | None = None
+    invariant_to: tuple[Invariance, ...] = ()
+
+
+class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    classes: tuple[str, ...]
+    form: Literal["windows", "recordings"]
+    data: str
+    labels: str
+    groups: str
+    modality: dict[str, Any]
+    recordings: str | None = None
+    hop_s: float | None = None
+    test_groups: tuple[str | int, ...] | None = None
+    test_share: float | None = None
+    test_seed: int = 0
+
+
+def load(path: Path, data_dir: Path | None = None) -> Dataset:
+    """Read the data set that a TOML, or a folder with one dataset.toml, describes.
+
+    Raises:
+        SpecError: names file, field, value and mend.
+    """
+    path = path / "dataset.toml" if path.is_dir() else path
+    reader = _Reader(path)
+    spec, tables = reader.spec()
+    data = _find(spec.data, path, data_dir)
+    if data is None:
+        reader.refuse(
+            "data", spec.data, f"a file or folder beside it or in $ROBULT_DATA ({_robult_data()})"
+        )
+    modalities = tuple(reader.modality(name, t, spec) for name, t in tables.items())
+    try:
+        common_hop_ns(modalities)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+    arrays = {name: t.array or name for name, t in tables.items()}
+    shared: dict[str, Any] = {
+        "name": spec.name,
+        "classes": spec.classes,
+        "modalities": modalities,
+        "invariances": {name: t.invariant_to for name, t in tables.items()},
+    }
+    if spec.form == "windows":
+        npz = _Npz(data, reader)
+        labels = npz.get("labels", spec.labels)
+        y = reader.classes(labels, spec)
+        groups = _texts(npz.rows("groups", spec.groups, len(y)))
+        windows = {
+            m.name: npz.windows(f"modality.{m.name}.array", arrays[m.name], m, len(y))
+            for m in modalities
+        }
+        test_groups = reader.test_groups(groups, spec)
+        return from_windows(**shared, windows=windows, y=y, groups=groups, test_groups=test_groups)
+    if data.is_dir():
+        recordings = tuple(
+            _recording(_Npz(file, reader), file.stem, spec, modalities, arrays)
+            for file in sorted(data.glob("*.npz"))
+        )
+        if not recordings:
+            reader.refuse("data", spec.data, "a folder that holds .npz files, one per recording")
+    else:
+        recordings = _recordings(_Npz(data, reader), spec, modalities, arrays)
+    test_groups = reader.test_groups(np.array([r.group for r in recordings]), spec)
+    return from_recordings(**shared, recordings=recordings, test_groups=test_groups)
+
+
+class _Reader:
+    """The TOML's text and how to complain about it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            import tomllib as toml
+        except ImportError:  # Python 3.10
+            try:
+                import tomli as toml  # type: ignore[no-redef, import-not-found, unused-ignore]
+            except ImportError:
+                raise MissingExtraError("tomli", "train") from None
+        try:
+            self.raw = toml.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SpecError(
+                f"data set {str(path)!r} does not exist; "
+                "give watch, synthetic, or the path of a TOML or of a folder with a dataset.toml"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise SpecError(f"{path}: cannot be read as TOML: {error}") from None
+
+    def refuse(self, field: str, got: object, rule: str) -> NoReturn:
+        raise SpecError(f"{self.path}: {field} is {got!r}; it must be {rule}")
+
+    def spec(self) -> tuple[_Spec, dict[str, _Modality]]:
+        spec = self._convert(self.raw, _Spec, "")
+        if len(spec.classes) < 2:
+            self.refuse("classes", list(spec.classes), 'at least two names, e.g. ["off", "on"]')
+        if spec.form == "recordings" and not (spec.hop_s and spec.hop_s > 0):
+            self.refuse("hop_s", spec.hop_s, 'above 0 when form is "recordings", e.g. 0.5')
+        if spec.form == "windows" and spec.hop_s is not None:
+            self.refuse("hop_s", spec.hop_s, 'left out when form is "windows"')
+        if (spec.test_groups is None) == (spec.test_share is None):
+            self.refuse(
+                "test_groups",
+                spec.test_groups,
+                'given, e.g. ["7", "9"], or test_share, e.g. 0.25, but not both',
+            )
+        if not spec.modality:
+            self.refuse("modality", {}, "at least one table, e.g. [modality.acc]")
+        tables = {}
+        for name, table in spec.modality.items():
+            if not isinstance(table, dict):
+                self.refuse(f"modality.{name}", table, f"a table, [modality.{name}]")
+            tables[name] = self._convert(table, _Modality, f"modality.{name}.")
+        return spec, tables
+
+    def _convert(self, raw: dict[str, Any], kind: type, prefix: str) -> Any:
+        known = {f.name: f for f in msgspec.structs.fields(kind)}
+        for key in raw:
+            if key not in known:
+                self.refuse(prefix + key, raw[key], f"left out: known are {', '.join(known)}")
+        for key, field in known.items():
+            if field.required and key not in raw:
+                self.refuse(prefix + key, None, "given")
+            if key not in raw:
+                continue
+            try:
+                msgspec.convert(raw[key], field.type)
+            except msgspec.ValidationError as error:
+                rule = str(error).partition(" - at")[0]
+                self.refuse(prefix + key, raw[key], f"as expected here ({rule})")
+        return msgspec.convert(raw, kind)
+
+    def modality(self, name: str, table: _Modality, spec: _Spec) -> ModalitySpec:
+        if not table.rate_hz > 0:
+            self.refuse(f"modality.{name}.rate_hz", table.rate_hz, "above 0")
+        hop = table.window
+        if spec.hop_s is not None:
+            hop = round(spec.hop_s * table.rate_hz)
+            if hop < 1 or abs(hop - spec.hop_s * table.rate_hz) > 1e-3:
+                self.refuse(
+                    "hop_s",
+                    spec.hop_s,
+                    f"a whole number of samples at modality.{name}.rate_hz {table.rate_hz:g}",
+                )
+        fit = ("jitter", "scale", "flip", "crop") if table.size else ("jitter", "scale", "shift")
+        if not set(table.invariant_to) <= set(fit):
+            kind = "an image" if table.size else "a time series"
+            self.refuse(
+                f"modality.{name}.invariant_to",
+                list(table.invariant_to),
+                f"of {', '.join(fit)} for {kind}",
+            )
+        timeout_s = table.timeout_s
+        if timeout_s is None:
+            timeout_s = max(2 * hop / table.rate_hz, 0.5)
+        try:
+            return ModalitySpec(
+                name=name,
+                channels=table.channels,
+                unit=table.unit,
+                rate_hz=table.rate_hz,
+                window=table.window,
+                hop=hop,
+                timeout_s=timeout_s,
+                size=table.size,
+            )
+        except SpecError as error:
+            raise SpecError(f"{self.path}: {error}") from None
+
+    def classes(self, labels: np.ndarray, spec: _Spec) -> np.ndarray:
+        """Labels, as indices or names, as int64 class indices; −1 unknown."""
+        if labels.dtype.kind in "US":
+            index = {name: k for k, name in enumerate(spec.classes)}
+            texts = _texts(labels)
+            for text in np.unique(texts).tolist():
+                if text not in index and text:
+                    self.refuse("classes", list(spec.classes), f"complete: {text!r} is missing")
+            return np.array([index.get(text, -1) for text in texts.tolist()], np.int64)
+        whole = np.where(np.isfinite(labels), labels, -1) if labels.dtype.kind == "f" else labels
+        y = whole.astype(np.int64)
+        if (
+            not (y == whole).all()
+            or y.max(initial=-1) >= len(spec.classes)
+            or y.min(initial=0) < -1
+        ):
+            bad = whole[(y != whole) | (y >= len(spec.classes)) | (y < -1)][0]
+            self.refuse(
+                "labels",
+                spec.labels,
+                f"an array of indices into the {len(spec.classes)} classes, −1 for unknown; "
+                f"it holds {bad}",
+            )
+        return y
+
+    def test_groups(self, groups: np.ndarray, spec: _Spec) -> tuple[str, ...]:
+        names = np.unique(groups).tolist()
+        if len(names) < 2:
+            self.refuse("groups", spec.groups, f"an array of two groups or more; it holds {names}")
+        if spec.test_share is not None:
+            if not 0 < spec.test_share < 1:
+                self.refuse("test_share", spec.test_share, "between 0 and 1, e.g. 0.25")
+            return pick_groups(groups, spec.test_share, spec.test_seed)
+        chosen = tuple(str(g) for g in spec.test_groups or ())
+        if not set(chosen) < set(names) or not chosen:
+            some = ", ".join(map(repr, names[:8]))
+            self.refuse("test_groups", list(chosen), f"some but not all of the groups {some}, …")
+        return chosen
+
+
+class _Npz:
+    """Arrays of one ``.npz``, checked as they are taken; pickles are never opened."""
+
+    def __init__(self, path: Path, reader: _Reader) -> None:
+        self.path, self.reader = path, reader
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.arrays = {key: file[key] for key in file}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise SpecError(
+                f"{reader.path}: data file {path} cannot be read as .npz of plain arrays: {error}"
+            ) from None
+
+    def get(self, field: str, array: str) -> np.ndarray:
+        if array not in self.arrays:
+            known = ", ".join(self.arrays)
+            self.reader.refuse(field, array, f"the name of an array in {self.path.name}: {known}")
+        return self.arrays[array]
+
+    def rows(self, field: str, array: str, n: int) -> np.ndarray:
+        values = self.get(field, array)
+        if values.shape != (n,):
+            self.reader.refuse(field, array, f"an array of shape ({n},); it is {values.shape}")
+        return values
+
+    def windows(self, field: str, array: str, m: ModalitySpec, n: int) -> np.ndarray:
+        values = self.get(field, array)
+        want = (n, *m.window_shape)
+        if values.shape == want[:-1] and m.window == 1 and m.size is None:
+            values = values[..., None]
+        if values.shape != want:
+            self.reader.refuse(field, array, f"an array of shape {want}; it is {values.shape}")
+        return values
+
+    def samples(self, field: str, array: str, m: ModalitySpec) -> np.ndarray:
+        values = self.get(field, array)
+        if values.shape[1:] != m.sample_shape:
+            want = ("n", *m.sample_shape)
+            self.reader.refuse(field, array, f"an array of shape {want}; it is {values.shape}")
+        return values.astype(np.float32)
+
+
+def _recordings(
+    npz: _Npz, spec: _Spec, modalities: tuple[ModalitySpec, ...], arrays: dict[str, str]
+) -> tuple[Recording, ...]:
+    """Recordings side by side in one file, told apart by an index array."""
+    reader = npz.reader
+    if len({m.rate_hz for m in modalities}) > 1:
+        reader.refuse(
+            "modality.*.rate_hz",
+            [m.rate_hz for m in modalities],
+            "one rate for all in a single .npz; put each recording in a file of its own",
+        )
+    if spec.recordings is None:
+        reader.refuse("recordings", None, "the name of the array [n] that numbers the recordings")
+    which = npz.get("recordings", spec.recordings)
+    labels = reader.classes(npz.rows("labels", spec.labels, len(which)), spec)
+    groups = _texts(npz.rows("groups", spec.groups, len(which)))
+    samples = {
+        m.name: npz.samples(f"modality.{m.name}.array", arrays[m.name], m) for m in modalities
+    }
+    for name, values in samples.items():
+        if len(values) != len(which):
+            reader.refuse(f"modality.{name}.array", arrays[name], f"{len(which)} samples long")
+    out = []
+    for key in dict.fromkeys(which.tolist()):
+        rows = which == key
+        if len(set(groups[rows].tolist())) > 1:
+            reader.refuse("groups", spec.groups, f"one group per recording; {key!r} has several")
+        out.append(
+            Recording(
+                name=str(key),
+                group=str(groups[rows][0]),
+                samples={name: values[rows] for name, values in samples.items()},
+                labels=labels[rows],
+            )
+        )
+    return tuple(out)
+
+
+def _recording(
+    npz: _Npz,
+    name: str,
+    spec: _Spec,
+    modalities: tuple[ModalitySpec, ...],
+    arrays: dict[str, str],
+) -> Recording:
+    """One file, one recording, each modality at its own rate."""
+    samples = {
+        m.name: npz.samples(f"modality.{m.name}.array", arrays[m.name], m)
+        if arrays[m.name] in npz.arrays
+        else np.zeros((0, *m.sample_shape), np.float32)
+        for m in modalities
+    }
+    duration_s = max(len(samples[m.name]) / m.rate_hz for m in modalities)
+    first = modalities[0]
+    n = len(samples[first.name]) or round(duration_s * first.rate_hz)
+    labels = npz.get("labels", spec.labels)
+    labels = np.full(n, labels[()]) if labels.ndim == 0 else npz.rows("labels", spec.labels, n)
+    return Recording(
+        name=name,
+        group=str(npz.get("groups", spec.groups).ravel()[0]),
+        samples=samples,
+        labels=npz.reader.classes(labels, spec),
+    )
+
+
+def _texts(values: np.ndarray) -> np.ndarray:
+    return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()])
+
+
+def _robult_data() -> str:
+    return os.environ.get("ROBULT_DATA", "not set")
+
+
+def _find(data: str, path: Path, data_dir: Path | None) -> Path | None:
+    folders = [data_dir, path.parent, os.environ.get("ROBULT_DATA")]
+    places = [Path(folder) / data for folder in folders if folder is not None]
+    return next((place for place in places if place.exists()), None)

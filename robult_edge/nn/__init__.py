@@ -1,0 +1,1 @@
+"""The Robult network, its losses and its files. Needs torch."""

@@ -1,0 +1,211 @@
+"""Training, for real and small: what it promises about labels, groups, resuming and learning."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from robult_edge import subsets
+from robult_edge.data import load
+from robult_edge.errors import RobultError
+from robult_edge.nn.checkpoint import load_model
+from train import crossfit, loop
+from train.__main__ import main
+from train.augment import AUGMENTATIONS, augment
+from train.config import TrainConfig
+
+torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
+SMALL = "synthetic:windows=240,modalities=2,groups=8,classes=3"
+QUICK = TrainConfig(labels=0.2, epochs=4, folds=2, workers=1, device="cpu", steps=4, width=16)
+
+
+def snapshot(folder, fold, epoch):
+    return load_file(folder / f"fold{fold}" / f"epoch-{epoch:03d}.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def silent(_):
+    pass
+
+
+def test_plan_keeps_test_groups_out_and_the_budget():
+    data = load(SMALL)
+    plan = crossfit.make_plan(data, dataclasses.replace(QUICK, missing=0.3))
+    assert not set(plan.groups) & set(data.test_groups)
+    for fold in set(plan.fold):
+        assert not set(plan.groups[plan.fold == fold]) & set(plan.groups[plan.fold != fold])
+    for k in range(3):
+        n = (plan.y == k).sum()
+        assert (plan.known & (plan.y == k)).sum() == max(1, round(0.2 * n))
+    np.testing.assert_array_equal(plan.windows["s1"], data.windows["s1"][plan.index])
+    assert 0.15 < 1 - plan.present.mean() < 0.35
+    assert plan.present.any(1).all()
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path):
+    plan = crossfit.make_plan(load(SMALL), QUICK)
+    loop.train_fold(plan, QUICK, 0, tmp_path / "a" / "folds", silent)
+
+    def stop(now):
+        if now.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train_fold(plan, QUICK, 0, tmp_path / "b" / "folds", stop)
+    torch.manual_seed(12345)  # whatever happened in between
+    seen = []
+    loop.train_fold(plan, QUICK, 0, tmp_path / "b" / "folds", lambda now: seen.append(now.epoch))
+    assert seen == [3, 4]
+    for epoch in range(4):
+        assert same(*(snapshot(tmp_path / run / "folds", 0, epoch) for run in "ab"))
+    for run in "ab":
+        state = load_file(tmp_path / run / "folds" / "fold0" / "state.safetensors")
+        assert any(k.startswith("optimiser/") for k in state)
+    assert same(*(load_file(tmp_path / r / "folds" / "fold0" / "state.safetensors") for r in "ab"))
+
+
+def test_truth_outside_the_budget_changes_nothing(tmp_path):
+    plan = crossfit.make_plan(load(SMALL), QUICK)
+    lies = dataclasses.replace(plan, y=np.where(plan.known, plan.y, (plan.y + 1) % 3))
+    for name, it in (("truth", plan), ("lies", lies)):
+        loop.train_fold(it, QUICK, 0, tmp_path / name / "folds", silent)
+    assert same(*(snapshot(tmp_path / name / "folds", 0, 3) for name in ("truth", "lies")))
+
+
+def test_synergy_is_learned_by_the_head_alone(tmp_path):
+    source = "synthetic:modalities=2,classes=2,redundant=0,unique=0,synergy=1"
+    config = TrainConfig(epochs=10, folds=2, workers=1, device="cpu")
+    data = load(source)
+    plan = crossfit.make_plan(data, config)  # folds 0 and 1; 2 is everything
+    loop.train_fold(plan, config, 2, tmp_path / "folds", silent)
+    model = loop.build(plan, config).eval()
+    model.load_state_dict(snapshot(tmp_path / "folds", 2, config.epochs - 1))
+    metrics = crossfit.test_metrics(model, data, plan)
+    assert metrics["test/head/s0+s1"] > 0.85
+    for nothing in ("mean/s0", "mean/s1", "mean/s0+s1", "head/s0", "head/s1"):
+        assert 0.4 < metrics[f"test/{nothing}"] < 0.6
+
+
+def test_each_sensor_alone_beats_chance_and_the_run_is_written_down(tmp_path):
+    source = "synthetic:windows=800,modalities=2,groups=8,classes=2,redundant=0.8,unique=0"
+    options = ["--labels", "0.3", "--epochs", "8", "--folds", "2", "--workers", "1"]
+    assert main(["--dataset", source, "--out", str(tmp_path), *options]) == 0
+    model, info = load_model(tmp_path)
+    for where in ("oof", "test"):
+        for subset in ("s0", "s1", "s0+s1"):
+            for rule in ("mean", "head"):
+                # A coin says 0.5, who hears the tone 0.9.
+                assert info.metrics[f"{where}/{rule}/{subset}"] > 0.7
+    oof = np.load(tmp_path / "oof.npz")
+    data = load(source)
+    n = len(oof["y"])
+    assert oof["branch"].shape == (n, 2, 2)
+    assert oof["head"].shape == (n, len(subsets.all_subsets(2)), 2)
+    assert n == sum(info.label_counts)
+    np.testing.assert_array_equal(data.y[oof["index"]], oof["y"])
+    np.testing.assert_array_equal(data.groups[oof["index"]], oof["group"])
+    assert not np.isin(oof["group"], data.test_groups).any()
+    assert not (tmp_path / "folds").exists()
+    assert any((tmp_path / "logs").rglob("events.*"))
+    # The saved model gives the accuracy that was written down.
+    rows = np.flatnonzero(data.test)
+    with torch.no_grad():
+        logits, _ = model.branch("s0")(torch.from_numpy(data.windows["s0"][rows]))
+    right = (logits.argmax(1).numpy() == data.y[rows]).mean()
+    assert right == pytest.approx(info.metrics["test/mean/s0"])
+
+
+@pytest.mark.parametrize("extra", [["--classifier-input", "z"], ["--encoder", "s1=gru"]])
+def test_one_label_per_class_and_holes_still_train(tmp_path, extra):
+    options = ["--labels", "0.001", "--epochs", "2", "--folds", "3", "--workers", "1"]
+    out = ["--dataset", SMALL, "--out", str(tmp_path), "--missing", "0.5", "--width", "16"]
+    assert main([*out, *options, *extra]) == 0
+    _, info = load_model(tmp_path)
+    assert info.label_counts == (1, 1, 1)
+    oof = np.load(tmp_path / "oof.npz")
+    np.testing.assert_array_equal(np.isfinite(oof["branch"]).all(2), oof["present"])
+    masks = subsets.as_bools(subsets.all_subsets(2), 2)
+    covered = (oof["present"][:, None] | ~masks).all(2)
+    np.testing.assert_array_equal(np.isfinite(oof["head"]).all(2), covered)
+
+
+def test_folds_train_side_by_side_to_the_same_end(tmp_path):
+    plan = crossfit.make_plan(load(SMALL), QUICK)
+    two = dataclasses.replace(QUICK, workers=2, epochs=2)
+    one = dataclasses.replace(QUICK, workers=1, epochs=2)
+    seen = []
+    results = [
+        crossfit.fit(plan, config, tmp_path / str(config.workers) / "folds", seen.append)
+        for config in (one, two)
+    ]
+    assert same(results[0].weights, results[1].weights)
+    np.testing.assert_array_equal(results[0].oof["branch"], results[1].oof["branch"])
+    assert sorted((s.fold, s.epoch) for s in seen) == sorted(
+        2 * [(f, e) for f in range(3) for e in (1, 2)]
+    )
+
+
+def test_resume_refuses_other_settings_and_leaves_a_finished_run_alone(tmp_path, capsys):
+    command = ["--dataset", SMALL, "--out", str(tmp_path), "--epochs", "1", "--folds", "2"]
+    command += ["--workers", "1", "--width", "16", "--resume"]
+    assert main(command) == 0
+    before = (tmp_path / "run.json").read_bytes()
+    assert main(command) == 0
+    assert (tmp_path / "run.json").read_bytes() == before
+    assert json.loads(before)["seed"] == 0
+    capsys.readouterr()
+    assert main([*command, "--seed", "1"]) == 2
+    assert "was begun with seed 0, not 1" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--labels", "5"], "--labels is 5"),
+        (["--labels", "0"], "--labels is 0"),
+        (["--encoder", "acc"], "--encoder is 'acc'"),
+        (["--encoder", "lidar=gru"], "encoder given for 'lidar'"),
+        (["--encoder", "s0=lstm"], "it must be one of conv1d"),
+        (["--folds", "1"], "--folds is 1"),
+        (["--dataset", "nowhere"], "'nowhere' does not exist"),
+    ],
+)
+def test_a_bad_command_ends_in_one_sentence_and_2(tmp_path, capsys, options, said):
+    command = ["--dataset", SMALL, "--out", str(tmp_path / "run"), *options]
+    assert main(command) == 2
+    assert said in capsys.readouterr().out.replace("\n", " ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_classes_to_learn_are_refused():
+    data = load(SMALL)
+    with pytest.raises(RobultError, match="at least two are needed"):
+        crossfit.make_plan(dataclasses.replace(data, y=np.zeros_like(data.y)), QUICK)
+
+
+def test_labels_in_a_single_group_are_refused():
+    data = load(SMALL)
+    y = np.where(data.groups == "g01", data.y, -1)
+    with pytest.raises(RobultError, match="lie in one training group"):
+        crossfit.make_plan(dataclasses.replace(data, y=y), QUICK)
+
+
+def test_augmentation_does_only_what_is_declared():
+    generator = torch.Generator().manual_seed(0)
+    series, image = torch.randn(6, 3, 32), torch.randn(6, 3, 16, 24)
+    std = torch.ones(3, 1)
+    assert torch.equal(augment(series, std, (), generator), series)
+    for name in ("jitter", "scale", "shift"):
+        changed = augment(series, std, (name,), generator)
+        assert changed.shape == series.shape
+        assert not torch.equal(changed, series)
+    shifted = AUGMENTATIONS["shift"](series, std, generator)
+    torch.testing.assert_close(shifted.sort(2)[0], series.sort(2)[0])
+    for name in ("jitter", "scale", "flip", "crop"):
+        assert augment(image, std[:, :, None], (name,), generator).shape == image.shape

@@ -1,0 +1,234 @@
+"""Cross-fit over groups: every label inside the budget trains, and is also judged unseen."""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robult_edge import subsets
+from robult_edge.data import Dataset
+from robult_edge.data.splits import draw_labels, drop_at_random, group_folds
+from robult_edge.errors import RobultError
+from robult_edge.metrics import accuracy
+from robult_edge.nn.checkpoint import RunInfo
+from robult_edge.nn.robult import Robult, encoder_names
+from train.config import TrainConfig
+from train.loop import Plan, Progress, build, predict, read_snapshot, train_fold
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a cross-fit ends with.
+
+    Attributes:
+        epochs: chosen by the least out-of-fold log loss.
+        weights: averaged, of the model trained on all training groups.
+        oof: arrays of oof.npz: what each labelled window got from the model that did not see its
+            group: branch [n, M, K] and head [n, 2^M − 1, K] logits (NaN where a modality asked
+            for is absent), y [n], present [n, M], index [n] row in the data set, group [n].
+        metrics: accuracies by name.
+    """
+
+    epochs: int
+    weights: dict[str, Tensor]
+    oof: dict[str, np.ndarray]
+    metrics: dict[str, float]
+
+
+def make_plan(dataset: Dataset, config: TrainConfig) -> Plan:
+    """Draw labels, holes and folds from the training groups.
+
+    Raises:
+        RobultError: nothing to learn from.
+    """
+    index = np.flatnonzero(~dataset.test)
+    y, groups = dataset.y[index], dataset.groups[index]
+    draws = [np.random.default_rng([config.seed, stream]) for stream in range(3)]
+    known = draw_labels(y, config.labels, draws[0])
+    if len(np.unique(y[known])) < 2:
+        raise RobultError(
+            f"data set {dataset.name!r}: the training groups show {len(np.unique(y[known]))} "
+            "of its classes; at least two are needed, so hold out other groups"
+        )
+    fold = group_folds(groups, y, known, config.folds, draws[2])
+    if len(np.unique(fold[known])) < 2:
+        raise RobultError(
+            f"data set {dataset.name!r}: all {known.sum()} labels lie in one training group, so "
+            "none is left to judge by; give more --labels, or hold out fewer groups"
+        )
+    present = dataset.present[index]
+    if config.missing:
+        present = drop_at_random(present, config.missing, draws[1])
+    return Plan(
+        classes=len(dataset.classes),
+        modalities=dataset.modalities,
+        windows={name: w[index] for name, w in dataset.windows.items()},
+        present=present,
+        y=y,
+        known=known,
+        groups=groups,
+        fold=fold,
+        index=index,
+        invariances=dataset.invariances,
+    )
+
+
+def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress], None]) -> Fitted:
+    """Train a model per fold and one on everything, side by side; choose the epoch; judge.
+
+    The model on everything is trained to the last epoch too and taken as it was at the chosen one:
+    the learning rate is constant and the weights averaged, so that is a finished model.
+    """
+    folds = sorted({*plan.fold.tolist()})
+    everything = len(folds)
+    _train_all(plan, config, [everything, *folds], out, report)
+
+    path = "fold{}/epoch-{:03d}.safetensors".format
+    costs = np.zeros(config.epochs)
+    for fold in folds:
+        costs += [read_snapshot(out / path(fold, e))[1] for e in range(config.epochs)]
+    # One lucky epoch is not a minimum: neighbours count. A model that is still young, trained by
+    # half of its losses, is no candidate.
+    smooth = np.convolve(np.pad(costs, 1, "edge"), np.ones(3), "valid")
+    grown = min(round(config.ramp * config.epochs), config.epochs - 1)
+    epoch = grown + int(np.argmin(smooth[grown:]))
+
+    m, k = len(plan.modalities), plan.classes
+    masks = subsets.all_subsets(m)
+    rows = np.flatnonzero(plan.known)
+    branch = np.full((len(rows), m, k), np.nan, np.float32)
+    head = np.full((len(rows), len(masks), k), np.nan, np.float32)
+    model = build(plan, config).eval()
+    for fold in folds:
+        model.load_state_dict(read_snapshot(out / path(fold, epoch))[0])
+        here = plan.fold[rows] == fold
+        branch[here], head[here] = predict(model, plan, rows[here], masks)
+    oof = {
+        "branch": branch,
+        "head": head,
+        "y": plan.y[rows],
+        "present": plan.present[rows],
+        "index": plan.index[rows],
+        "group": plan.groups[rows],
+    }
+    weights, _ = read_snapshot(out / path(everything, epoch))
+    metrics = subset_accuracies(branch, head, oof["y"], oof["present"], names(plan))
+    return Fitted(epoch + 1, weights, oof, {f"oof/{name}": v for name, v in metrics.items()})
+
+
+def test_metrics(model: Robult, dataset: Dataset, plan: Plan) -> dict[str, float]:
+    """Accuracy on the held-out groups per rule and subset: for the report, nothing is chosen."""
+    rows = np.flatnonzero(dataset.test & (dataset.y >= 0))
+    if not len(rows):
+        return {}
+    whole = Plan(
+        **{
+            **vars(plan),
+            "windows": dataset.windows,
+            "present": dataset.present,
+            "y": dataset.y,
+        }
+    )
+    branch, head = predict(model, whole, rows, subsets.all_subsets(len(plan.modalities)))
+    found = subset_accuracies(branch, head, dataset.y[rows], dataset.present[rows], names(plan))
+    return {f"test/{name}": v for name, v in found.items()}
+
+
+def subset_accuracies(
+    branch: np.ndarray, head: np.ndarray, y: np.ndarray, present: np.ndarray, names: list[str]
+) -> dict[str, float]:
+    """Accuracy of "mean/<subset>" (average of the branches' probabilities) and "head/<subset>".
+
+    Rows that lack a member of the subset are left out; a subset no row has is left out as well.
+    """
+    p = torch.from_numpy(branch).softmax(2).numpy()
+    found = {}
+    for j, mask in enumerate(subsets.all_subsets(len(names))):
+        who = list(subsets.members(mask))
+        rows = present[:, who].all(1)
+        if rows.any():
+            subset = subsets.name(mask, names)
+            mean = p[rows][:, who].mean(1)
+            found[f"mean/{subset}"] = accuracy(mean.argmax(1), y[rows])
+            found[f"head/{subset}"] = accuracy(head[rows, j].argmax(1), y[rows])
+    return found
+
+
+def run_info(
+    dataset: Dataset, source: str, plan: Plan, config: TrainConfig, fitted: Fitted
+) -> RunInfo:
+    """run.json of a finished run."""
+    packages = ("robult-edge", "torch", "numpy")
+    return RunInfo(
+        dataset=source,
+        classes=dataset.classes,
+        modalities=dataset.modalities,
+        width=config.width,
+        encoders=encoder_names(dataset.modalities, config.encoders),
+        classifier_input=config.classifier_input,
+        seed=config.seed,
+        labels=config.labels,
+        label_counts=tuple(np.bincount(plan.y[plan.known], minlength=plan.classes).tolist()),
+        epochs=fitted.epochs,
+        versions={"python": platform.python_version()} | {p: _version(p) for p in packages},
+        metrics=fitted.metrics,
+        config=asdict(config),
+    )
+
+
+def names(plan: Plan) -> list[str]:
+    """Modality names in order."""
+    return [m.name for m in plan.modalities]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _train_all(
+    plan: Plan,
+    config: TrainConfig,
+    folds: list[int],
+    out: Path,
+    report: Callable[[Progress], None],
+) -> None:
+    if config.workers == 1:
+        for fold in folds:
+            train_fold(plan, config, fold, out, report)
+        return
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    with ProcessPoolExecutor(config.workers, context, _start_worker, (queue,)) as pool:
+        jobs = {pool.submit(_work, plan, config, fold, out) for fold in folds}
+        while jobs:
+            done, jobs = wait(jobs, timeout=0.2)
+            while not queue.empty():
+                report(queue.get())
+            for job in done:
+                job.result()
+
+
+_queue: Any = None
+
+
+def _start_worker(queue: Any) -> None:
+    global _queue
+    _queue = queue
+    torch.set_num_threads(1)  # folds share the cores; threads inside one would fight over them
+
+
+def _work(plan: Plan, config: TrainConfig, fold: int, out: Path) -> None:
+    train_fold(plan, config, fold, out, _queue.put)

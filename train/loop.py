@@ -1,0 +1,339 @@
+"""Training one model: two streams of windows in, a snapshot of averaged weights per epoch out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from robult_edge import subsets
+from robult_edge.errors import RobultError
+from robult_edge.modality import ModalitySpec
+from robult_edge.nn import losses
+from robult_edge.nn.checkpoint import load_state, save_state, save_tensors
+from robult_edge.nn.robult import Robult
+from train.augment import augment
+from train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may be learned from: the training groups' windows and the labels inside the budget.
+
+    Attributes:
+        classes: K.
+        modalities: with statistics.
+        windows: per modality [N, *window_shape], raw units.
+        present: [N, M] bool, after any simulated missing.
+        y: [N] class; outside ``known`` it is held-back truth and only ever logged.
+        known: [N] bool, labels inside the budget.
+        groups: [N] str.
+        fold: [N] int.
+        index: [N] row in the data set.
+        invariances: per modality.
+    """
+
+    classes: int
+    modalities: tuple[ModalitySpec, ...]
+    windows: dict[str, np.ndarray]
+    present: np.ndarray
+    y: np.ndarray
+    known: np.ndarray
+    groups: np.ndarray
+    fold: np.ndarray
+    index: np.ndarray
+    invariances: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch of one model, for people to look at."""
+
+    fold: int
+    epoch: int
+    loss: float
+    pseudo_accuracy: float
+
+
+def build(plan: Plan, config: TrainConfig) -> Robult:
+    """An untrained network."""
+    return Robult(
+        plan.modalities,
+        plan.classes,
+        config.width,
+        encoders=config.encoders,
+        classifier_input=config.classifier_input,
+        dropout=config.dropout,
+    )
+
+
+def train_fold(
+    plan: Plan,
+    config: TrainConfig,
+    fold: int,
+    out: Path,
+    report: Callable[[Progress], None],
+) -> None:
+    """Train on every fold but ``fold``; ``config.folds`` (no such fold) trains on all.
+
+    Leaves ``out/fold<k>/epoch-<e>.safetensors`` per epoch: averaged weights, with the out-of-fold
+    log loss as metadata. Goes on from ``state.safetensors`` where there is one. All randomness of
+    an epoch is a function of (seed, fold, epoch), so an interrupted run ends as any other.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    out = out / f"fold{fold}"
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device(pick_device(config.device))
+    torch.manual_seed(_seed(config.seed, fold, 0))
+    model = build(plan, config).to(device)
+    averaged = copy.deepcopy(model).eval()
+    ema = dict(averaged.state_dict())
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
+    reference = torch.full((len(plan.modalities), 3), torch.nan, device=device)
+
+    x = {name: torch.from_numpy(w).to(device) for name, w in plan.windows.items()}
+    present = torch.from_numpy(plan.present).to(device)
+    y = torch.from_numpy(plan.y).to(device)
+    mine = plan.fold != fold
+    held_out = np.flatnonzero(~mine & plan.known)
+    # Training draws its classes evenly, so each counts evenly here.
+    fair = (1 / np.bincount(plan.y[plan.known], minlength=plan.classes).clip(1))[plan.y[held_out]]
+    steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
+
+    begin = 0
+    if (out / "state.safetensors").exists():
+        begin, reference = load_state(out / "state.safetensors", model, ema, optimiser)
+        reference = reference.to(device)
+    log = SummaryWriter(str(out.parent.parent / "logs" / out.name), purge_step=begin)
+    for epoch in range(begin, config.epochs):
+        seed = _seed(config.seed, fold, epoch + 1)
+        torch.manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
+        rng = np.random.default_rng(seed)
+        ramp = min(1.0, epoch / max(1.0, config.ramp * config.epochs))
+        sums: dict[str, Tensor] = {}
+        model.train()
+        for step, (rows, labelled) in enumerate(_batches(plan, config, mine, steps, rng)):
+            done = epoch * steps + step
+            for group in optimiser.param_groups:
+                group["lr"] = config.lr * min(1.0, (done + 1) / config.warmup)
+            rows, labelled = rows.to(device), labelled.to(device)
+            batch = {
+                m.name: augment(
+                    x[m.name][rows],
+                    model.f[i][0].std,  # type: ignore[index]
+                    plan.invariances[m.name] if config.augment else (),
+                    generator,
+                )
+                for i, m in enumerate(plan.modalities)
+            }
+            with _autocast(device):
+                loss, terms, reference = _loss(
+                    model, config, batch, present[rows], y[rows], labelled, reference, ramp,
+                    generator,
+                )  # fmt: skip
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            _average(ema, model, min(config.ema, (1 + done) / (10 + done)))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value
+        means = {name: float(value) / steps for name, value in sums.items()}
+        if not np.isfinite(means["loss"]):
+            raise RobultError(
+                f"the loss is {means['loss']} in epoch {epoch + 1}; "
+                f"give a lower --lr than {config.lr:g}"
+            )
+        branch, head = predict(averaged, plan, held_out, None)
+        held_loss = oof_loss(np.concatenate([branch, head], 1), plan.y[held_out], fair)
+        for name, mean in [*means.items(), ("out_of_fold_log_loss", held_loss)]:
+            log.add_scalar(name, mean, epoch)
+        save_tensors(out / f"epoch-{epoch:03d}.safetensors", ema, {"log_loss": repr(held_loss)})
+        save_state(out / "state.safetensors", epoch + 1, model, ema, optimiser, reference)
+        report(Progress(fold, epoch + 1, means["loss"], means["pseudo/accuracy"]))
+    log.close()
+
+
+def _loss(
+    model: Robult,
+    config: TrainConfig,
+    batch: dict[str, Tensor],
+    present: Tensor,
+    y: Tensor,
+    labelled: Tensor,
+    reference: Tensor,
+    ramp: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """L = L_sup + α L_PU + β L_rec; what to log; the new reference."""
+    out = model(batch, present)
+    m = present.shape[1]
+    # f_0 sees all that is present and, beside it, a random subset of that.
+    keep = torch.rand(present.shape, generator=generator, device=present.device)
+    chance = torch.rand((len(present), 1), generator=generator, device=present.device)
+    favourite = keep.masked_fill(~present, -1).argmax(1, keepdim=True)
+    alive = present & ((keep < chance).scatter(1, favourite, True))
+    _, logits_a = model.fuse(out.h, alive)
+    answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
+    seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
+    sup = torch.stack([losses.l_sup(a, y, k) for a, k in zip(answers, seen, strict=True)]).mean()
+
+    with torch.no_grad():
+        p = torch.cat([out.logits, out.logits_0[:, None]], 1).float().softmax(2)
+        p = p * torch.cat([present, present.any(1, keepdim=True)], 1)[:, :, None]
+        guess = p.sum(1).argmax(1)
+        y_tilde = torch.where(labelled, y, guess)
+    with torch.autocast(present.device.type, enabled=False):  # cosines over τ want all their bits
+        pu = losses.l_pu(
+            out.s.float(), out.z.float(), present, y_tilde, labelled, reference,
+            tau=config.tau,
+            lambda_u=config.lambda_u * ramp,
+            kernel=losses.KERNELS[config.kernel],
+            young=ramp < 1,
+        )  # fmt: skip
+    rec = losses.l_rec(out.h, model.reconstruct(out.h, out.z), present)
+    loss = sup + config.alpha * pu.loss + config.beta * rec
+
+    judged = ~labelled & (y >= 0)
+    hits = ((guess == y) & judged).sum() / judged.sum().clamp(min=1)
+    terms = {
+        "loss": loss.detach(),
+        "loss/sup": sup.detach(),
+        "loss/lb": pu.lb,
+        "loss/ulb": pu.ulb,
+        "loss/rec": rec.detach(),
+        "mi_bound": pu.mi_bound,
+        "pseudo/accuracy": hits,
+        "pseudo/share": (~labelled).float().mean(),
+        "pseudo/w": pu.w_share,
+    }
+    return loss, terms, pu.reference
+
+
+def _batches(
+    plan: Plan, config: TrainConfig, mine: np.ndarray, steps: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, labelled) of each step: labelled rows drawn class by class, then unlabelled ones."""
+    known = np.flatnonzero(mine & plan.known)
+    others = np.flatnonzero(mine & ~plan.known)
+    by_class = [known[plan.y[known] == k] for k in np.unique(plan.y[known])]
+    pool = others if len(others) else known
+    stream = np.concatenate(
+        [rng.permutation(pool) for _ in range(-(-steps * config.batch_unlabelled // len(pool)))]
+    )
+    for step in range(steps):
+        drawn = rng.integers(len(by_class), size=config.batch_labelled)
+        first = [rng.choice(by_class[k]) for k in drawn]
+        second = stream[step * config.batch_unlabelled :][: config.batch_unlabelled]
+        rows = np.concatenate([first, second])
+        yield torch.from_numpy(rows), torch.from_numpy(plan.known[rows])
+
+
+@torch.no_grad()
+def predict(
+    model: Robult, plan: Plan, rows: np.ndarray, masks: range | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of every branch and of the head on subsets, NaN where a modality asked for is absent.
+
+    Args:
+        model: in evaluation mode.
+        plan: holds the windows.
+        rows: [n] of the plan.
+        masks: subsets, see ``robult_edge.subsets``; None: one answer, from all that is present.
+
+    Returns:
+        branch [n, M, K] and head [n, len(masks) or 1, K], float32.
+    """
+    device = next(model.parameters()).device
+    m = len(plan.modalities)
+    branch = np.full((len(rows), m, plan.classes), np.nan, np.float32)
+    wanted = np.ones((1, m), bool) if masks is None else subsets.as_bools(masks, m)
+    head = np.full((len(rows), len(wanted), plan.classes), np.nan, np.float32)
+    for begin in range(0, len(rows), 1024):
+        part = rows[begin : begin + 1024]
+        there = plan.present[part]
+        present = torch.from_numpy(there).to(device)
+        x = {name: torch.from_numpy(w[part]).to(device) for name, w in plan.windows.items()}
+        out = model(x, present)
+        span = slice(begin, begin + len(part))
+        branch[span][there] = out.logits.cpu().numpy()[there]
+        for j, subset in enumerate(wanted):
+            alive = there & subset
+            fits = alive.any(1) if masks is None else (alive == subset).all(1)
+            _, logits = model.fuse(out.h, torch.from_numpy(alive).to(device))
+            head[span, j][fits] = logits.cpu().numpy()[fits]
+    return branch, head
+
+
+def oof_loss(logits: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
+    """Weighted log loss, nats, summed over rows, averaged over answers [n, A, K].
+
+    Each answer at its best temperature: temperatures are fitted later anyway, and without one
+    here overconfidence would end training long before accuracy does.
+
+    Args:
+        logits: [n, A, K], NaN where there is no answer.
+        y: [n].
+        weight: [n] of each row.
+    """
+    total, answers = 0.0, logits.shape[1]
+    for a in range(answers):
+        valid = np.isfinite(logits[:, a]).all(1)
+        if valid.any():
+            z, truth = torch.from_numpy(logits[valid, a]), torch.from_numpy(y[valid])
+            w = torch.from_numpy(weight[valid])
+            costs = [
+                float((F.cross_entropy(z / t, truth, reduction="none") * w).sum())
+                for t in np.geomspace(0.5, 5, 12)
+            ]
+            total += min(costs)
+    return total / answers
+
+
+def read_snapshot(path: Path) -> tuple[dict[str, Tensor], float]:
+    """Averaged weights of an epoch and their out-of-fold log loss, summed over rows."""
+    with safe_open(path, framework="pt") as file:
+        loss = float(file.metadata()["log_loss"])
+    return load_file(path), loss
+
+
+def pick_device(name: str) -> str:
+    """ "auto" is a GPU where there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RobultError("--device is cuda, but torch sees no GPU; use --device cpu")
+    return name
+
+
+def _autocast(device: torch.device) -> AbstractContextManager:
+    """bfloat16 where the GPU has it: half the memory, no loss scale, so nothing more to resume."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+@torch.no_grad()
+def _average(ema: dict[str, Tensor], model: Robult, decay: float) -> None:
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            ema[name].lerp_(value, 1 - decay)
+        else:
+            ema[name].copy_(value)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

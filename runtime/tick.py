@@ -150,11 +150,17 @@ class Decider:
             label=classes[p.index(top)],
             probabilities={c: round(v, 6) for c, v in zip(classes, p, strict=True)},
             prediction_set=[c for c, v in zip(classes, p, strict=True) if v >= bar],
-            conflict=len(alive) > 1
-            and float(fusion.conflict(branches[alive])) > self._manifest.conflict,
+            conflict=self._in_conflict(branches[alive]),
             branches=branches,
             weights=rule.weights,
         )
+
+    def _in_conflict(self, branches: np.ndarray) -> bool:
+        """Whether distributions [B, K] contradict one another: branches of one mind do not."""
+        said = branches.argmax(1).tolist()
+        if said.count(said[0]) == len(said):
+            return False
+        return float(fusion.conflict(branches)) > self._manifest.conflict
 
     def _part(self, i: int, rig: Rig, answer: Answer, now_ns: int) -> ModalityAnswer:
         """Modality ``i``'s part in the result."""

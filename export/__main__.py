@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--coverage", type=float, default=0.9, help="what prediction sets promise (default: 0.9)"
     )
     args = parser.parse_args(argv)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     try:
         export(args.run, args.out / "engines", args.coverage, console)
     except RobultError as error:

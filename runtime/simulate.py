@@ -1,7 +1,9 @@
 """``python -m runtime.simulate --dataset watch``: a data set's held-out recordings as sensors.
 
-One process per sensor, each publishing its frames over ZeroMQ for every held-out group (a rig). A
-fault ``gyro:dead@10-20`` kills the gyroscope's process (kill −9) ten seconds after the start and
+One process per sensor, each publishing its frames over ZeroMQ for every rig: one per held-out
+group, or ``--rigs`` of them with the group's recordings dealt out. Recordings play over and over.
+
+A fault ``gyro:dead@10-20`` kills the gyroscope's process (kill −9) ten seconds after the start and
 starts it again at twenty; seconds count on the replay's clock.
 """
 
@@ -16,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -79,11 +82,11 @@ def conduct(args: argparse.Namespace) -> int:
     """Start one process per sensor, and kill and restart them on schedule."""
     dataset = data.load(args.dataset)
     faults = parse_faults(args.fault, [m.name for m in dataset.modalities])
-    plays = replays(dataset)
+    plays = replays(dataset, args.rigs)
     clock = SystemClock(args.speed)
     hop_ns = round(dataset.modalities[0].hop_s * 1e9)
     start_ns = args.start_ns or (clock.now_ns() // hop_ns + LEAD_HOPS + 1) * hop_ns
-    seconds = min(args.seconds or np.inf, max(p.hops for p in plays) * hop_ns / 1e9)
+    seconds = args.seconds or max(p.hops for p in plays) * hop_ns / 1e9
     print(
         f"playing {dataset.name} ({', '.join(p.source for p in plays)}) for {seconds:.0f} s "
         f"at {args.speed:g}×",
@@ -119,7 +122,7 @@ def conduct(args: argparse.Namespace) -> int:
 
 def sensor(args: argparse.Namespace) -> int:
     """Be one sensor: publish its frames of every rig when they are due."""
-    plays = replays(data.load(args.dataset))
+    plays = replays(data.load(args.dataset), args.rigs)
     clock = SystemClock(args.speed)
     publishers = [SensorPublisher(args.sensor, p.source, args.frames) for p in plays]
     play(plays, publishers, args.sensor, clock, args.start_ns, args.seconds, args.frame_samples)
@@ -139,10 +142,9 @@ def play(
 ) -> None:
     """Publish every frame of ``modality`` as its last sample is captured, from now on."""
     parent = os.getppid()
-    n = max(len(p.samples[modality]) for p in plays)
     now = plays[0].index_at(modality, clock.now_ns(), start_ns)
     # A sensor that starts in the middle starts with a whole frame.
-    for first in range(max(0, -(-now // frame_samples) * frame_samples), n, frame_samples):
+    for first in count(max(0, -(-now // frame_samples) * frame_samples), frame_samples):
         last = first + frame_samples - 1
         due_ns = plays[0].captured_ns(modality, last, start_ns)
         if due_ns - start_ns > seconds * 1e9 or os.getppid() != parent:
@@ -150,8 +152,8 @@ def play(
         while (wait_ns := due_ns - clock.now_ns()) > 0:
             time.sleep(min(0.1, wait_ns / 1e9 / clock.speed))
         for replay, publisher in zip(plays, publishers, strict=True):
-            samples = replay.samples[modality][first : last + 1]
-            if len(samples) and not np.isnan(samples).all():
+            samples = replay.stretch(modality, first, last)
+            if not np.isnan(samples).all():
                 publisher.send(samples, replay.captured_ns(modality, first, start_ns))
 
 
@@ -163,7 +165,7 @@ def _start_sensor(
             sys.executable, "-m", "runtime.simulate", "--dataset", args.dataset,
             "--sensor", modality, "--start-ns", str(start_ns), "--seconds", str(seconds),
             "--speed", str(args.speed), "--frames", args.frames,
-            "--frame-samples", str(args.frame_samples),
+            "--frame-samples", str(args.frame_samples), "--rigs", str(args.rigs),
         ]
     )  # fmt: skip
 
@@ -177,7 +179,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", default="watch", help="watch, synthetic, or a TOML's path")
     parser.add_argument("--fault", default="", metavar="SENSOR:dead@FROM-TO[,...]")
     parser.add_argument("--speed", type=float, default=1.0, help="times real time; serve's too")
-    parser.add_argument("--seconds", type=float, default=0, help="stop after so long a replay")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="replay time to play (default: once through)"
+    )
+    parser.add_argument("--rigs", type=int, default=1, help="rigs per held-out group")
     parser.add_argument("--frame-samples", type=int, default=4, help="samples in one frame")
     parser.add_argument(
         "--frames", default=frames.DEFAULT_ADDRESS, help="where the runtime listens"

@@ -132,3 +132,17 @@ def test_the_truth_of_ready_windows_played_back_to_back_is_their_own() -> None:
         rows = synthetic.windows["s1"][synthetic.groups == played.source]
         for k, row in enumerate(rows):
             np.testing.assert_array_equal(played.window("s1", (k + 1) * window - 1), row)
+
+
+def test_a_replay_goes_round(anna: Replay) -> None:
+    for name, m in anna.modalities.items():
+        n = len(anna.samples[name])
+        np.testing.assert_array_equal(anna.window(name, n + m.window), anna.window(name, m.window))
+        assert anna.truth(name, n + m.window - 1) == anna.truth(name, m.window - 1)
+
+
+def test_rigs_share_out_a_groups_recordings() -> None:
+    dataset = data.load("watch")
+    one, four = replays(dataset), replays(dataset, rigs=4)
+    assert [r.source for r in four[:4]] == [f"{one[0].source}-{i}" for i in (1, 2, 3, 4)]
+    assert sum(r.hops for r in four[:4]) == one[0].hops

@@ -1,4 +1,7 @@
-"""Held-out recordings laid end to end, so that sensors can play them and answers be checked."""
+"""Held-out recordings laid end to end, so that sensors can play them and answers be checked.
+
+A replay goes round: after its last sample comes its first again.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from robult_edge.modality import ModalitySpec
 
 @dataclass(frozen=True)
 class Replay:
-    """One group's recordings as one rig saw them, all sensors in step.
+    """Recordings of one group as one rig sees them, all sensors in step.
 
     Attributes:
-        source: the group, which is the rig's name.
+        source: the rig's name: the group, and a number where several rigs share its recordings.
         modalities: its sensors.
         samples: per modality [n, *sample_shape] float32; NaN where nothing was measured.
         labels: per hop, the class (−1 unknown).
@@ -29,7 +32,7 @@ class Replay:
 
     @property
     def hops(self) -> int:
-        """How long it plays, in hops."""
+        """How long it plays before it begins again, in hops."""
         return len(self.labels)
 
     def captured_ns(self, modality: str, index: int, start_ns: int) -> int:
@@ -47,34 +50,46 @@ class Replay:
     def truth(self, modality: str, end: int) -> int:
         """Class of the window of ``modality`` that ends with sample ``end``; −1 if mixed."""
         spec = self.modalities[modality]
-        first, last = (end - spec.window + 1) // spec.hop, end // spec.hop
-        seen = set(self.labels[max(0, first) : last + 1].tolist())
+        hops = np.arange((end - spec.window + 1) // spec.hop, end // spec.hop + 1)
+        seen = set(self.labels.take(hops, mode="wrap").tolist())
         return seen.pop() if len(seen) == 1 else -1
+
+    def stretch(self, modality: str, first: int, last: int) -> np.ndarray:
+        """Samples ``first`` to ``last``, both included, [n, *sample_shape]."""
+        return self.samples[modality].take(np.arange(first, last + 1), axis=0, mode="wrap")
 
     def window(self, modality: str, end: int) -> np.ndarray:
         """The window [*window_shape] of ``modality`` that ends with sample ``end``."""
         spec = self.modalities[modality]
-        samples = self.samples[modality][end - spec.window + 1 : end + 1]
+        samples = self.stretch(modality, end - spec.window + 1, end)
         return samples[0] if spec.size else samples.T
 
 
-def replays(dataset: Dataset) -> tuple[Replay, ...]:
-    """One replay per held-out group (per group, where none is held out)."""
+def replays(dataset: Dataset, rigs: int = 1) -> tuple[Replay, ...]:
+    """Replays of every held-out group (of every group, where none is held out).
+
+    Args:
+        dataset: whose recordings.
+        rigs: rigs per group, among which its recordings are dealt out.
+    """
     groups = dataset.test_groups or tuple(dict.fromkeys(r.group for r in dataset.recordings))
-    return tuple(
-        _replay(group, dataset.modalities, [r for r in dataset.recordings if r.group == group])
-        for group in groups
-    )
+    found = []
+    for group in groups:
+        mine = [r for r in dataset.recordings if r.group == group]
+        for i in range(min(rigs, len(mine))):
+            source = group if rigs == 1 else f"{group}-{i + 1}"
+            found.append(_replay(source, dataset.modalities, mine[i::rigs]))
+    return tuple(found)
 
 
 def _replay(
-    group: str, modalities: tuple[ModalitySpec, ...], recordings: list[Recording]
+    source: str, modalities: tuple[ModalitySpec, ...], recordings: list[Recording]
 ) -> Replay:
     """Lay recordings end to end, each cut to whole hops so that the sensors stay in step."""
     hops = [min(len(r.samples[m.name]) // m.hop for m in modalities) for r in recordings]
     first = modalities[0]
     return Replay(
-        source=group,
+        source=source,
         modalities={m.name: m for m in modalities},
         samples={
             m.name: np.concatenate(

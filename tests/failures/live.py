@@ -133,7 +133,7 @@ class Player:
             for name, m in self.replay.modalities.items():
                 n = m.hop // HOP_FRAMES
                 first = step * n
-                samples = self.replay.samples[name][first : first + n]
+                samples = self.replay.stretch(name, first, first + n - 1)
                 t_ns = self.replay.captured_ns(name, first, self.start_ns)
                 for sent in script(name, Frame(name, self.source, step, t_ns, samples)):
                     self._socket.send_multipart(encode(sent) if isinstance(sent, Frame) else sent)

@@ -87,14 +87,6 @@ def test_fuse_takes_any_number_of_leading_axes(rule: fusion.Rule, shape: tuple[i
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("p", "nats"),
-    [([1.0, 0.0], 0.0), ([0.5, 0.5], math.log(2)), ([0.25] * 4, math.log(4)), ([0.9, 0.1], 0.3251)],
-)
-def test_entropy_in_nats(p: list[float], nats: float) -> None:
-    assert fusion.entropy(np.array(p)) == pytest.approx(nats, abs=1e-4)
-
-
 @pytest.mark.parametrize("branches", [2, 3, 5])
 def test_conflict_is_zero_where_all_agree_and_log_b_where_they_exclude_one_another(
     branches: int,

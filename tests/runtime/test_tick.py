@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.fit import Answers, Fit, SubsetFit
+from robult_edge.late_fusion import Answers, Fit, SubsetFit
 from robult_edge import conformal, faults, fusion, results, subsets
 from robult_edge.bundle import Branch, FileRef, Head, Manifest, Measured, SubsetEntry
 from robult_edge.fusion import Rule

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
+from rich.progress import Progress
 
-from export.__main__ import export
+from export.build import build
 from robult_edge import bundle, data
 from robult_edge.nn.checkpoint import RunInfo, save_model
 from robult_edge.nn.robult import Robult
@@ -38,7 +38,7 @@ def make(sensors: int, where: Path) -> bundle.Bundle:
             y=rng.integers(k, size=FOLD_ROWS),
             present=np.ones((FOLD_ROWS, m), bool),
         )
-        export(where, where / "engines", 0.9, Console(quiet=True))
+        build(where, where / "engines", 0.9, Progress(disable=True))
     return bundle.load(where)
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from export.fit import Answers, Fit
-from export.onnx import Graph
 from robult_edge import conformal, metrics, subsets
 from robult_edge.bundle import Measured, SubsetEntry
 from robult_edge.errors import BundleError
 from robult_edge.fusion import Rule
+from robult_edge.late_fusion import Answers, Fit
+
+Run = Callable[..., list[np.ndarray]]
+"""Arrays [N, ...] in, arrays [N, ...] out: see `export.onnx.Graph` and `export.onnx.Torch`."""
 
 
 def answer(
-    branches: Sequence[Graph],
-    head: Graph,
+    branches: Sequence[Run],
+    head: Run,
     windows: Sequence[np.ndarray],
     present: np.ndarray,
     y: np.ndarray,
@@ -24,7 +26,7 @@ def answer(
     """Run every graph over ``n`` windows, the head over every subset.
 
     Args:
-        branches, head: the exported graphs.
+        branches, head: what runs them: the exported graphs, or torch.
         windows: per modality [n, *window_shape], raw units.
         present: [n, M] bool.
         y: true classes [n].

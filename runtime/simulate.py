@@ -125,7 +125,8 @@ def sensor(args: argparse.Namespace) -> int:
     plays = replays(data.load(args.dataset), args.rigs)
     clock = SystemClock(args.speed)
     publishers = [SensorPublisher(args.sensor, p.source, args.frames) for p in plays]
-    play(plays, publishers, args.sensor, clock, args.start_ns, args.seconds, args.frame_samples)
+    frame_samples = args.frame_samples or max(1, plays[0].modalities[args.sensor].hop // 8)
+    play(plays, publishers, args.sensor, clock, args.start_ns, args.seconds, frame_samples)
     for publisher in publishers:
         publisher.close()
     return 0
@@ -183,7 +184,9 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=0, help="replay time to play (default: once through)"
     )
     parser.add_argument("--rigs", type=int, default=1, help="rigs per held-out group")
-    parser.add_argument("--frame-samples", type=int, default=4, help="samples in one frame")
+    parser.add_argument(
+        "--frame-samples", type=int, default=0, help="samples in a frame (default: an eighth hop)"
+    )
     parser.add_argument(
         "--frames", default=frames.DEFAULT_ADDRESS, help="where the runtime listens"
     )

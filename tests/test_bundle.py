@@ -272,3 +272,10 @@ def test_a_reference_is_the_bare_name_and_the_hash(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert bundle.reference(tmp_path / "a") == FileRef(file="a", sha256=digest)
+
+
+def test_the_shipped_graphs_carry_no_trace_of_where_they_were_made(shipped: Bundle) -> None:
+    for ref in bundle.files(shipped.manifest):
+        content = shipped.file(ref).read_bytes()
+        for trace in (b"stack_trace", b".py", b"site-packages"):
+            assert trace not in content, ref.file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import venv
@@ -11,46 +10,9 @@ from pathlib import Path
 import pytest
 
 from robult_edge.bundle import Bundle
+from robult_edge.data.replay import Replay
 from tests.conftest import ROOT
-
-SERVE = """
-import sys
-from importlib.util import find_spec
-
-heavy = [name for name in ("torch", "onnx", "scipy", "matplotlib", "rich") if find_spec(name)]
-assert not heavy, heavy
-from robult_edge import bundle
-from robult_edge.frames import Frame
-from runtime.config import Config
-from runtime.server import Server
-
-engines, any_port = sys.argv[1], "tcp://127.0.0.1:*"
-
-
-class Clock:
-    speed = 1.0
-    now = 10**18
-
-    def now_ns(self):
-        return self.now
-
-
-clock = Clock()
-server = Server(Config(engines, frames=any_port, results=any_port), bundle.load(engines), clock)
-choices = server.engines.choices
-assert all(choice.startswith("onnxruntime-cpu") for choice in choices.values()), choices
-golden = bundle.load(engines).golden()
-for seq, hops in enumerate((4, 1)):
-    clock.now += hops * server.manifest.hop_ns
-    for m in server.manifest.modalities:
-        samples = golden[f"x.{m.name}"][seq].T[: hops * m.hop]
-        begun = clock.now - len(samples) * m.period_ns
-        server.rigs.place(Frame(m.name, "rig", seq, begun, samples), clock.now)
-server.turn()
-assert server.published == 1
-server.close()
-print("served")
-"""
+from tests.failures.live import PATIENT, playing, serving
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +29,17 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def test_runtime_serves_without_torch_or_onnx(edge: Path, shipped: Bundle, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [edge / "bin" / "python", "-c", SERVE, str(shipped.path)],
-        capture_output=True, text=True, cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "served"
+def test_runtime_serves_without_torch_or_onnx(edge: Path, shipped: Bundle, replay: Replay) -> None:
+    python = edge / "bin" / "python"
+    look = "from importlib.util import find_spec as f; print([m for m in {!r} if f(m)])"
+    heavy = ("torch", "onnx", "scipy", "matplotlib", "rich")
+    found = subprocess.run([python, "-c", look.format(heavy)], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
+    with serving(shipped.path, *PATIENT, python=str(python)) as served:
+        with playing(served, replay) as player:
+            player.play(6)
+        answer = served.wait_for(lambda r: bool(r.alive))
+    assert answer.label in shipped.manifest.classes
 
 
 def test_edge_install_is_small(edge: Path) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -63,25 +62,14 @@ class Dataset:
     test_groups: tuple[str, ...]
     invariances: dict[str, tuple[str, ...]]
 
-
-def load(source: str, data_dir: Path | None = None) -> Dataset:
-    """Read a data set.
-
-    Args:
-        source: "watch"; "synthetic" or "synthetic:synergy=0.9,modalities=3"; or the path of a
-            TOML (see ``robult_edge.data.spec``) or of a folder that holds one dataset.toml.
-        data_dir: where the TOML's data file is looked for first.
-
-    Raises:
-        SpecError: the source is none of these, or its TOML or data are wrong.
-    """
-    from robult_edge.data import spec, synthetic, watch
-
-    if source == "watch":
-        return watch.load()
-    if source.partition(":")[0] == "synthetic":
-        return synthetic.load(source)
-    return spec.load(Path(source), data_dir)
+    def holding_out(self, test_groups: tuple[str, ...]) -> Dataset:
+        """The same data with other groups held out, and statistics from the rest."""
+        return replace(
+            self,
+            modalities=_with_stats(self.modalities, self.recordings, test_groups),
+            test=np.isin(self.groups, test_groups),
+            test_groups=test_groups,
+        )
 
 
 def from_recordings(

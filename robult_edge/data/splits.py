@@ -22,6 +22,28 @@ def pick_groups(groups: np.ndarray, share: float, seed: int) -> tuple[str, ...]:
     return tuple(sorted(str(name) for name in drawn))
 
 
+def pick_test_groups(groups: np.ndarray, y: np.ndarray, share: float, seed: int) -> tuple[str, ...]:
+    """As ``pick_groups``, of 200 draws the first with every class on both sides, or nearest to it.
+
+    Args:
+        groups: [N] group of each row.
+        y: [N] class, negative where unknown.
+        share: of the groups, in (0, 1).
+        seed: of the draws.
+    """
+    best: tuple[str, ...] = ()
+    most = -1
+    for draw in range(200):
+        chosen = pick_groups(groups, share, 1000 * seed + draw)
+        test, labelled = np.isin(groups, chosen), y >= 0
+        sides = [len(np.unique(y[labelled & side])) for side in (test, ~test)]
+        if sum(sides) > most:
+            best, most = chosen, sum(sides)
+        if most == 2 * len(np.unique(y[labelled])):
+            break
+    return best
+
+
 def draw_labels(y: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """Which rows' labels are known: a fraction of each class, at least one of each that occurs.
 
@@ -80,12 +102,14 @@ def group_folds(
     return fold_of[which]
 
 
-def drop_at_random(present: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def drop_at_random(
+    present: np.ndarray, share: float | np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Presence with a share of the modality samples gone; every row keeps one of those it had.
 
     Args:
         present: [N, M] bool.
-        share: probability that a present modality of a row goes.
+        share: probability that a present modality of a row goes; one for all, or [M].
         rng: of the draw.
 
     Returns:

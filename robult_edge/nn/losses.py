@@ -126,7 +126,7 @@ class PuLoss:
     """L_PU and what to log of it.
 
     Attributes:
-        loss: L_PU = mean_i (L_lb + λ_u L_ulb).
+        loss: L_PU = mean_i (λ_l L_lb + λ_u L_ulb).
         lb, ulb: the two, averaged over modalities.
         mi_bound: log B − L_lb, nats: I(S; Z_i) is at least that; averaged over modalities.
         w_share: share of the pseudo positives' full weight that w gives them.
@@ -150,12 +150,13 @@ def l_pu(
     reference: Tensor,
     *,
     tau: float,
+    lambda_l: float,
     lambda_u: float,
     kernel: Kernel,
     young: bool,
     momentum: float = 0.9,
 ) -> PuLoss:
-    """L_PU = mean_i (L_lb + λ_u L_ulb), the soft PU contrastive loss.
+    """L_PU = mean_i (λ_l L_lb + λ_u L_ulb), the soft PU contrastive loss; λ_l = 1 in the paper.
 
     Args:
         s: S [B, d] over each sample's present modalities.
@@ -165,6 +166,7 @@ def l_pu(
         labelled: [B] bool.
         reference: [M, 3] as of ``update_reference``.
         tau: τ.
+        lambda_l: λ_l.
         lambda_u: λ_u(t).
         kernel: K.
         young: pseudo positives below the 25th percentile are not yet believed.
@@ -190,7 +192,7 @@ def l_pu(
         share.append(w.sum() / (q & couplets).sum().clamp(min=1))
     mean_lb, mean_ulb = torch.stack(lb).mean(), torch.stack(ulb).mean()
     return PuLoss(
-        loss=mean_lb + lambda_u * mean_ulb,
+        loss=lambda_l * mean_lb + lambda_u * mean_ulb,
         lb=mean_lb.detach(),
         ulb=mean_ulb.detach(),
         mi_bound=torch.stack(bound).mean(),

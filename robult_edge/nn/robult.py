@@ -41,6 +41,48 @@ class Normalise(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Encoders(nn.ModuleList):
+    """f_i of every modality: raw windows in, H [B, M, d] out.
+
+    Args:
+        modalities: with statistics.
+        width: d.
+        encoders: encoder name per modality; the default by shape where not given.
+    """
+
+    def __init__(
+        self, modalities: tuple[ModalitySpec, ...], width: int, encoders: Mapping[str, str]
+    ) -> None:
+        chosen = encoder_names(modalities, encoders)
+        super().__init__(
+            nn.Sequential(Normalise(spec), enc.build(chosen[spec.name], spec, width), nn.ReLU())
+            for spec in modalities
+        )
+        self.names = tuple(m.name for m in modalities)
+        self.width = width
+
+    def forward(self, x: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """H [B, M, d]; zeros where absent.
+
+        Args:
+            x: per modality [B, *window_shape], raw units.
+            present: [B, M] bool. Only present rows reach an encoder, so its batch norms see no
+                fill values.
+        """
+        h = []
+        for i, name in enumerate(self.names):
+            rows = present[:, i].nonzero().squeeze(1)
+            empty = torch.zeros(len(present), self.width, device=present.device)
+            # A lone row has no spread to normalise by.
+            if len(rows) < (2 if self.training else 1):
+                h.append(empty)
+            elif len(rows) == len(present):
+                h.append(self[i](x[name]).float())
+            else:
+                h.append(empty.index_copy(0, rows, self[i](x[name][rows]).float()))
+        return torch.stack(h, 1)
+
+
 class Fusion(nn.Module):
     """f_0: the latents of any alive subset → H_0.
 
@@ -115,17 +157,13 @@ class Robult(nn.Module):
         self.names = tuple(m.name for m in modalities)
         self.width = width
         self.classifier_input = classifier_input
-        chosen = encoder_names(modalities, encoders or {})
         d, m = width, len(modalities)
-        self.f = nn.ModuleList(
-            nn.Sequential(Normalise(spec), enc.build(chosen[spec.name], spec, d), nn.ReLU())
-            for spec in modalities
-        )
+        self.f = Encoders(modalities, width, encoders or {})
         self.f_0 = Fusion(m, d, dropout)
-        self.g_0 = _mlp(d, d, dropout)
+        self.g_0 = mlp(d, d, dropout)
         # With "zu" the fusion latent needs unique information as well: the last of the list.
-        self.g = nn.ModuleList(_mlp(d, d, dropout) for _ in range(m + (classifier_input == "zu")))
-        self.r = nn.ModuleList(_mlp(2 * d, d, dropout) for _ in range(m))
+        self.g = nn.ModuleList(mlp(d, d, dropout) for _ in range(m + (classifier_input == "zu")))
+        self.r = nn.ModuleList(mlp(2 * d, d, dropout) for _ in range(m))
         self.c = nn.Linear(d if classifier_input == "z" else 2 * d, classes)
 
     def branch(self, name: str) -> Branch:
@@ -138,27 +176,6 @@ class Robult(nn.Module):
         """(h, alive) → logits, as exported; shares this network's weights."""
         unique = self.g[-1] if self.classifier_input == "zu" else None
         return Head(self.f_0, self.g_0, unique, self.c)
-
-    def encode(self, x: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """H [B, M, d]; zeros where absent.
-
-        Args:
-            x: per modality [B, *window_shape], raw units.
-            present: [B, M] bool. Only present rows reach an encoder, so its batch norms see no
-                fill values.
-        """
-        h = []
-        for i, name in enumerate(self.names):
-            rows = present[:, i].nonzero().squeeze(1)
-            empty = torch.zeros(len(present), self.width, device=present.device)
-            # A lone row has no spread to normalise by.
-            if len(rows) < (2 if self.training else 1):
-                h.append(empty)
-            elif len(rows) == len(present):
-                h.append(self.f[i](x[name]).float())
-            else:
-                h.append(empty.index_copy(0, rows, self.f[i](x[name][rows]).float()))
-        return torch.stack(h, 1)
 
     def fuse(self, h: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
         """S_A [B, d] and ŷ_A [B, K] of h [B, M, d] and alive [B, M]."""
@@ -177,8 +194,8 @@ class Robult(nn.Module):
         return torch.stack([r(both[:, i]) for i, r in enumerate(self.r)], 1)
 
     def forward(self, x: Mapping[str, Tensor], present: Tensor) -> Latents:
-        """Latents and answers of a batch; arguments as in ``encode``."""
-        h = self.encode(x, present)
+        """Latents and answers of a batch; arguments as `Encoders` takes them."""
+        h = self.f(x, present)
         z = self.g_0(h)
         s, logits_0 = self.fuse(h, present)
         logits = classify(self.c, z, self.unique(h) if self.classifier_input == "zu" else None)
@@ -231,5 +248,6 @@ def encoder_names(
     return {m.name: overrides.get(m.name) or enc.default_encoder(m) for m in modalities}
 
 
-def _mlp(inputs: int, d: int, dropout: float) -> nn.Sequential:
+def mlp(inputs: int, d: int, dropout: float) -> nn.Sequential:
+    """The shape of g_0, g_i and r_i: [..., inputs] → [..., d]."""
     return nn.Sequential(nn.Linear(inputs, d), nn.ReLU(), nn.Dropout(dropout), nn.Linear(d, d))

@@ -74,17 +74,21 @@ class Served:
 
 
 @contextmanager
-def serving(engines: Path, *options: str, speed: float = SPEED) -> Iterator[Served]:
-    """Serve a bundle in a process of its own, on free ports."""
+def serving(
+    engines: Path, *options: str, speed: float = SPEED, python: str = sys.executable
+) -> Iterator[Served]:
+    """Serve a bundle in a process of its own, on free ports, from outside the checkout."""
     frames, answers, http = (f"127.0.0.1:{port}" for port in free_ports(3))
     command = [
-        sys.executable, "-m", "runtime.serve", "--engines", str(engines),
+        python, "-m", "runtime.serve", "--engines", str(engines),
         "--frames", f"tcp://{frames}", "--results", f"tcp://{answers}", "--http", http,
         "--speed", str(speed), *options,
     ]  # fmt: skip
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
     socket.subscribe(b"")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=engines
+    )
     try:
         assert process.stdout is not None
         ready = process.stdout.readline()

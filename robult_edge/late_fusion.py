@@ -30,6 +30,10 @@ class Answers:
         """Rows [n] bool where every modality of ``mask`` is present."""
         return np.all(self.present[:, list(subsets.members(mask))], axis=1)
 
+    def rows(self, some: np.ndarray | slice) -> Answers:
+        """The answers to ``some`` of the windows."""
+        return Answers(self.branch[some], self.head[some], self.y[some], self.present[some])
+
 
 @dataclass(frozen=True)
 class SubsetFit:
@@ -88,8 +92,7 @@ def fit(oof: Answers, coverage: float) -> Fit:
     )
     tables: dict[Rule, list[SubsetFit]] = {"pool": [], "mean": []}
     for mask in every:
-        rows = oof.with_all(mask)
-        here = Answers(oof.branch[rows], oof.head[rows], oof.y[rows], oof.present[rows])
+        here = oof.rows(oof.with_all(mask))
         for rule, table in tables.items():
             row = (
                 _pool_row(here, mask, temperatures, table)

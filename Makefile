@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint venv native bench bundle clean
+.PHONY: demo test lint venv native bench bundle results clean
 
 demo: venv  ## train, export, serve, lose a sensor and carry on
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,10 @@ bench: venv  ## latency against the floor, 2, 3 and 6 sensors
 bundle: venv  ## make the shipped bundle export/engines/ again
 	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch
 	$(BIN)/python -m export runs/watch --out export
+
+results: venv  ## the comparison with other methods, short form, into docs/RESULTS.md
+	$(BIN)/python -m train.evaluate --quick
+	$(BIN)/python -m train.report results/quick
 
 clean:  ## remove what the targets made
 	rm -rf .venv build runs

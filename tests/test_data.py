@@ -343,6 +343,12 @@ def test_missing_at_random_keeps_one_of_those_that_were_there():
     assert 0.5 < 1 - kept[wide].sum() / present[wide].sum() < 0.62
 
 
+def test_each_sensor_may_lose_a_share_of_its_own():
+    present = np.ones((5000, 4), bool)
+    kept = splits.drop_at_random(present, np.array([0.0, 0.3, 0.6, 0.9]), np.random.default_rng(0))
+    np.testing.assert_allclose(1 - kept.mean(0), [0.0, 0.3, 0.6, 0.9], atol=0.03)
+
+
 def test_picked_groups_are_a_share_and_never_all():
     groups = np.repeat([f"g{i}" for i in range(8)], 3)
     assert len(splits.pick_groups(groups, 0.25, 0)) == 2

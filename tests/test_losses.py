@@ -63,7 +63,7 @@ def by_hand(s, z, y, labelled, present, reference, young):
 def pu(s, z, y, labelled, present, reference, young=False, lambda_u=0.7):
     return losses.l_pu(
         s, z, present, y, labelled, reference,
-        tau=TAU, lambda_u=lambda_u, kernel=losses.rbf, young=young, momentum=1.0,
+        tau=TAU, lambda_l=1.0, lambda_u=lambda_u, kernel=losses.rbf, young=young, momentum=1.0,
     )  # fmt: skip
 
 
@@ -119,7 +119,8 @@ def test_perfect_couplets_reach_the_mutual_information_bound():
     z = s[:, None].repeat(1, M, 1)
     got = losses.l_pu(
         s, z, torch.ones(B, M, dtype=torch.bool), torch.arange(B), torch.zeros(B, dtype=torch.bool),
-        torch.full((M, 3), torch.nan), tau=0.01, lambda_u=0.0, kernel=losses.rbf, young=True,
+        torch.full((M, 3), torch.nan), tau=0.01, lambda_l=1.0, lambda_u=0.0,
+        kernel=losses.rbf, young=True,
     )  # fmt: skip
     assert float(got.mi_bound) == pytest.approx(log(B), abs=1e-4)
 

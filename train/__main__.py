@@ -21,6 +21,7 @@ from robult_edge.errors import RobultError
 from robult_edge.nn.checkpoint import RunInfo, load_model, save_model
 from train import crossfit, loop
 from train.config import TrainConfig
+from train.plan import Plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +89,7 @@ def _begin(out: Path, source: str, config: TrainConfig, resume: bool) -> bool:
 
 @contextmanager
 def _bars(
-    console: Console, plan: loop.Plan, config: TrainConfig
+    console: Console, plan: Plan, config: TrainConfig
 ) -> Iterator[Callable[[loop.Progress], None]]:
     """Progress bars, one per model, while training."""
     progress = Progress(

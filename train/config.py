@@ -28,6 +28,7 @@ class TrainConfig:
         classifier_input: "z" or "zu"; "zu" was better out of fold on watch and on hydraulic.
         alpha, beta: weights of L_PU and L_rec.
         tau: τ of the contrastive loss.
+        lambda_l: λ_l, weight of L_lb inside L_PU.
         lambda_u: λ_u after its ramp.
         ramp: share of the epochs over which λ_u rises, and the classifier counts as young.
         kernel: K of the pseudo positives.
@@ -55,6 +56,7 @@ class TrainConfig:
     alpha: float = 0.3
     beta: float = 0.1
     tau: float = 0.2
+    lambda_l: float = 1.0
     lambda_u: float = 0.5
     ramp: float = 0.3
     kernel: str = "rbf"

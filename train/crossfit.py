@@ -23,7 +23,8 @@ from robult_edge.metrics import accuracy
 from robult_edge.nn.checkpoint import RunInfo
 from robult_edge.nn.robult import Robult, encoder_names
 from train.config import TrainConfig
-from train.loop import Plan, Progress, build, predict, read_snapshot, train_fold
+from train.loop import Progress, build, predict, read_snapshot, train_fold
+from train.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,7 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
     costs = np.zeros(config.epochs)
     for fold in folds:
         costs += [read_snapshot(out / path(fold, e))[1] for e in range(config.epochs)]
-    # One lucky epoch is not a minimum: neighbours count. A model that is still young, trained by
-    # half of its losses, is no candidate.
-    smooth = np.convolve(np.pad(costs, 1, "edge"), np.ones(3), "valid")
-    grown = min(round(config.ramp * config.epochs), config.epochs - 1)
-    epoch = grown + int(np.argmin(smooth[grown:]))
+    epoch = best_epoch(costs, config)
 
     m, k = len(plan.modalities), plan.classes
     masks = subsets.all_subsets(m)
@@ -124,6 +121,17 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
     weights, _ = read_snapshot(out / path(everything, epoch))
     metrics = subset_accuracies(branch, head, oof["y"], oof["present"], names(plan))
     return Fitted(epoch + 1, weights, oof, {f"oof/{name}": v for name, v in metrics.items()})
+
+
+def best_epoch(costs: np.ndarray, config: TrainConfig) -> int:
+    """Epoch of least out-of-fold cost [epochs].
+
+    One lucky epoch is not a minimum: neighbours count. A model that is still young, trained by
+    half of its losses, is no candidate.
+    """
+    smooth = np.convolve(np.pad(costs, 1, "edge"), np.ones(3), "valid")
+    grown = min(round(config.ramp * config.epochs), config.epochs - 1)
+    return grown + int(np.argmin(smooth[grown:]))
 
 
 def test_metrics(model: Robult, dataset: Dataset, plan: Plan) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,41 +17,11 @@ from torch import Tensor
 
 from robult_edge import subsets
 from robult_edge.errors import RobultError
-from robult_edge.modality import ModalitySpec
 from robult_edge.nn import losses
 from robult_edge.nn.checkpoint import load_state, save_state, save_tensors
 from robult_edge.nn.robult import Robult
-from train.augment import augment
 from train.config import TrainConfig
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What may be learned from: the training groups' windows and the labels inside the budget.
-
-    Attributes:
-        classes: K.
-        modalities: with statistics.
-        windows: per modality [N, *window_shape], raw units.
-        present: [N, M] bool, after any simulated missing.
-        y: [N] class; outside ``known`` it is held-back truth and only ever logged.
-        known: [N] bool, labels inside the budget.
-        groups: [N] str.
-        fold: [N] int.
-        index: [N] row in the data set.
-        invariances: per modality.
-    """
-
-    classes: int
-    modalities: tuple[ModalitySpec, ...]
-    windows: dict[str, np.ndarray]
-    present: np.ndarray
-    y: np.ndarray
-    known: np.ndarray
-    groups: np.ndarray
-    fold: np.ndarray
-    index: np.ndarray
-    invariances: dict[str, tuple[str, ...]]
+from train.plan import Plan, augmented, batches, random_subset
 
 
 @dataclass(frozen=True)
@@ -94,7 +64,7 @@ def train_fold(
     out = out / f"fold{fold}"
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device(pick_device(config.device))
-    torch.manual_seed(_seed(config.seed, fold, 0))
+    torch.manual_seed(derived_seed(config.seed, fold, 0))
     model = build(plan, config).to(device)
     averaged = copy.deepcopy(model).eval()
     ema = dict(averaged.state_dict())
@@ -118,37 +88,23 @@ def train_fold(
         reference = reference.to(device)
     log = SummaryWriter(str(out.parent.parent / "logs" / out.name), purge_step=begin)
     for epoch in range(begin, config.epochs):
-        seed = _seed(config.seed, fold, epoch + 1)
+        seed = derived_seed(config.seed, fold, epoch + 1)
         torch.manual_seed(seed)
         generator = torch.Generator(device).manual_seed(seed)
         rng = np.random.default_rng(seed)
         ramp = min(1.0, epoch / max(1.0, config.ramp * config.epochs))
         sums: dict[str, Tensor] = {}
         model.train()
-        for step, (rows, labelled) in enumerate(_batches(plan, config, mine, steps, rng)):
+        for step, (rows, labelled) in enumerate(batches(plan, config, mine, steps, rng)):
             done = epoch * steps + step
-            for group in optimiser.param_groups:
-                group["lr"] = config.lr * min(1.0, (done + 1) / config.warmup)
             rows, labelled = rows.to(device), labelled.to(device)
-            batch = {
-                m.name: augment(
-                    x[m.name][rows],
-                    model.f[i][0].std,  # type: ignore[index]
-                    plan.invariances[m.name] if config.augment else (),
-                    generator,
-                )
-                for i, m in enumerate(plan.modalities)
-            }
-            with _autocast(device):
+            batch = augmented(model.f, x, rows, plan, config, generator)
+            with autocast(device):
                 loss, terms, reference = _loss(
                     model, config, batch, present[rows], y[rows], labelled, reference, ramp,
                     generator,
                 )  # fmt: skip
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            _average(ema, model, min(config.ema, (1 + done) / (10 + done)))
+            descend(loss, model, ema, optimiser, config, done)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value
         means = {name: float(value) / steps for name, value in sums.items()}
@@ -182,10 +138,7 @@ def _loss(
     out = model(batch, present)
     m = present.shape[1]
     # f_0 sees all that is present and, beside it, a random subset of that.
-    keep = torch.rand(present.shape, generator=generator, device=present.device)
-    chance = torch.rand((len(present), 1), generator=generator, device=present.device)
-    favourite = keep.masked_fill(~present, -1).argmax(1, keepdim=True)
-    alive = present & ((keep < chance).scatter(1, favourite, True))
+    alive = random_subset(present, generator)
     _, logits_a = model.fuse(out.h, alive)
     answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
     seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
@@ -200,6 +153,7 @@ def _loss(
         pu = losses.l_pu(
             out.s.float(), out.z.float(), present, y_tilde, labelled, reference,
             tau=config.tau,
+            lambda_l=config.lambda_l,
             lambda_u=config.lambda_u * ramp,
             kernel=losses.KERNELS[config.kernel],
             young=ramp < 1,
@@ -221,25 +175,6 @@ def _loss(
         "pseudo/w": pu.w_share,
     }
     return loss, terms, pu.reference
-
-
-def _batches(
-    plan: Plan, config: TrainConfig, mine: np.ndarray, steps: int, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, labelled) of each step: labelled rows drawn class by class, then unlabelled ones."""
-    known = np.flatnonzero(mine & plan.known)
-    others = np.flatnonzero(mine & ~plan.known)
-    by_class = [known[plan.y[known] == k] for k in np.unique(plan.y[known])]
-    pool = others if len(others) else known
-    stream = np.concatenate(
-        [rng.permutation(pool) for _ in range(-(-steps * config.batch_unlabelled // len(pool)))]
-    )
-    for step in range(steps):
-        drawn = rng.integers(len(by_class), size=config.batch_labelled)
-        first = [rng.choice(by_class[k]) for k in drawn]
-        second = stream[step * config.batch_unlabelled :][: config.batch_unlabelled]
-        rows = np.concatenate([first, second])
-        yield torch.from_numpy(rows), torch.from_numpy(plan.known[rows])
 
 
 @torch.no_grad()
@@ -319,15 +254,33 @@ def pick_device(name: str) -> str:
     return name
 
 
-def _autocast(device: torch.device) -> AbstractContextManager:
+def autocast(device: torch.device) -> AbstractContextManager:
     """bfloat16 where the GPU has it: half the memory, no loss scale, so nothing more to resume."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()
 
 
+def descend(
+    loss: Tensor,
+    model: torch.nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    config: TrainConfig,
+    done: int,
+) -> None:
+    """One step down ``loss``, the ``done`` + 1st, and into the averaged weights."""
+    for group in optimiser.param_groups:
+        group["lr"] = config.lr * min(1.0, (done + 1) / config.warmup)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    average(ema, model, min(config.ema, (1 + done) / (10 + done)))
+
+
 @torch.no_grad()
-def _average(ema: dict[str, Tensor], model: Robult, decay: float) -> None:
+def average(ema: dict[str, Tensor], model: torch.nn.Module, decay: float) -> None:
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             ema[name].lerp_(value, 1 - decay)
@@ -335,5 +288,6 @@ def _average(ema: dict[str, Tensor], model: Robult, decay: float) -> None:
             ema[name].copy_(value)
 
 
-def _seed(*parts: int) -> int:
+def derived_seed(*parts: int) -> int:
+    """A seed of its own for every combination of parts."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])

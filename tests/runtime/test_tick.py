@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robult_edge.late_fusion import Answers, Fit, SubsetFit
 from robult_edge import conformal, faults, fusion, results, subsets
 from robult_edge.bundle import Branch, FileRef, Head, Manifest, Measured, SubsetEntry
 from robult_edge.fusion import Rule
+from robult_edge.late_fusion import Answers, Fit, SubsetFit
 from robult_edge.modality import ModalitySpec
 from robult_edge.results import Result
 from runtime.rigs import Rig

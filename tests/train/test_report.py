@@ -1,0 +1,92 @@
+"""The report says what the JSON files say, and calls a tie a tie."""
+
+import json
+
+import numpy as np
+import pytest
+
+from robult_edge.errors import RobultError
+from train import report
+
+LEVELS = [f"{level:g}" for level in report.NOISE]
+
+
+def scores(accuracy):
+    names = ("balanced_accuracy", "macro_f1", "ece", "coverage", "set_size")
+    return {"n": 10, "accuracy": accuracy, **{name: 0.5 for name in names}}
+
+
+def said(a, b, both, noisy=0.5):
+    return {
+        "subsets": {"a": scores(a), "b": scores(b), "a+b": scores(both)},
+        "confidence_rises": 0.125,
+        "noise": {level: {"mean": noisy, "worst": 0.4, "full": 0.6} for level in LEVELS},
+    }
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    settings = {"short": True, "rates": [0.001], "folds": 3, "epochs": 10, "steps": 20}
+    (folder / "settings.json").write_text(json.dumps(settings))
+
+    def write(method, rule, variant, seed, scored):
+        cell = {"dataset": "d", "labels": 0.05, "seed": seed, "method": method,
+                "variant": variant, "rules": {rule: scored}}  # fmt: skip
+        (folder / f"d_0.05_{seed}_{method}_{variant}.json").write_text(json.dumps(cell))
+
+    for seed, lift in enumerate((0.0, 0.02, 0.01)):
+        write("supervised", "late", "default", seed, said(0.5 + lift, 0.4 + lift, 0.6 + lift, 0.3))
+        write("gmc", "gmc", "default", seed, said(0.5 + lift, 0.3 + 3 * lift, 0.7 - lift))
+        write("robult", "robult", "default", seed, said(0.6 + lift, 0.5 + lift, 0.7 + lift))
+        write("robult", "robult", "-L_rec", seed, said(0.5 + lift, 0.4 + lift, 0.6 + lift))
+    return folder
+
+
+def test_tables_hold_what_the_json_says(results, tmp_path):
+    report.render(results, tmp_path / "docs" / "RESULTS.md")
+    text = (tmp_path / "docs" / "RESULTS.md").read_text()
+    assert text.splitlines()[2].startswith("Made by `python -m train.evaluate --quick`")
+    assert "short form" in text
+    # Robult: means .6, .62, .61; worst .5, .52, .51; all alive .7, .72, .71.
+    assert "| Robult, pool | 0.610 ± 0.010 | 0.510 ± 0.010 | 0.710 ± 0.010 |" in text
+    # The best comparator in the mean is late fusion, .1 below in each seed; with all alive GMC.
+    assert "| Robult, pool | mean | supervised late fusion | +0.100 ± 0.000 | ahead |" in text
+    assert "| Robult, pool | all alive | GMC | " not in text
+    assert "| Robult, pool | full | GMC | +0.020 ± 0.050 | tie |" in text
+    assert "| Robult, pool | -L_rec | -0.100 ± 0.000 (behind) |" in text
+    assert (tmp_path / "docs" / "results" / "d-0.05.png").stat().st_size > 10_000
+
+
+def test_the_same_json_gives_the_same_report(results, tmp_path):
+    for name in ("one", "two"):
+        report.render(results, tmp_path / name / "RESULTS.md")
+    for file in ("RESULTS.md", "results/d-0.05.png"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ([0.1, 0.1, 0.1], "ahead"),
+        ([-0.1, -0.11, -0.1], "behind"),
+        ([0.1, -0.05, 0.02], "tie"),
+        ([0.1], "one seed"),
+        ([0.0, 0.0, 0.0], "tie"),
+    ],
+)
+def test_a_difference_inside_its_interval_is_a_tie(differences, said):
+    assert report.verdict(*report.interval(differences)) == said
+
+
+def test_the_interval_is_students():
+    mean, half = report.interval([0.1, 0.2, 0.3, 0.4])
+    assert mean == pytest.approx(0.25)
+    # t(0.975, 3) = 3.1824 from a table; the standard error is 0.1291 / 2.
+    assert half == pytest.approx(3.1824 * np.std([0.1, 0.2, 0.3, 0.4], ddof=1) / 2, rel=1e-4)
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path):
+    with pytest.raises(RobultError, match="holds no results"):
+        report.read(tmp_path)

@@ -1,0 +1,91 @@
+"""What may be learned from, and the batches drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robult_edge.modality import ModalitySpec
+from robult_edge.nn.robult import Encoders
+from train.augment import augment
+from train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may be learned from: the training groups' windows and the labels inside the budget.
+
+    Attributes:
+        classes: K.
+        modalities: with statistics.
+        windows: per modality [N, *window_shape], raw units.
+        present: [N, M] bool, after any simulated missing.
+        y: [N] class; outside ``known`` it is held-back truth and only ever logged.
+        known: [N] bool, labels inside the budget.
+        groups: [N] str.
+        fold: [N] int.
+        index: [N] row in the data set.
+        invariances: per modality.
+    """
+
+    classes: int
+    modalities: tuple[ModalitySpec, ...]
+    windows: dict[str, np.ndarray]
+    present: np.ndarray
+    y: np.ndarray
+    known: np.ndarray
+    groups: np.ndarray
+    fold: np.ndarray
+    index: np.ndarray
+    invariances: dict[str, tuple[str, ...]]
+
+
+def augmented(
+    encoders: Encoders,
+    x: dict[str, Tensor],
+    rows: Tensor,
+    plan: Plan,
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Windows of ``rows`` per modality, changed as far as each modality declares."""
+    return {
+        m.name: augment(
+            x[m.name][rows],
+            f[0].std,  # type: ignore[index]
+            plan.invariances[m.name] if config.augment else (),
+            generator,
+        )
+        for m, f in zip(plan.modalities, encoders, strict=True)
+    }
+
+
+def random_subset(present: Tensor, generator: torch.Generator) -> Tensor:
+    """Of the modalities present [B, M] some, at least one, any number as likely as any other."""
+    keep = torch.rand(present.shape, generator=generator, device=present.device)
+    chance = torch.rand((len(present), 1), generator=generator, device=present.device)
+    favourite = keep.masked_fill(~present, -1).argmax(1, keepdim=True)
+    return present & ((keep < chance).scatter(1, favourite, True))
+
+
+def batches(
+    plan: Plan, config: TrainConfig, mine: np.ndarray, steps: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, labelled) of each step: labelled rows drawn class by class, then unlabelled ones."""
+    known = np.flatnonzero(mine & plan.known)
+    others = np.flatnonzero(mine & ~plan.known)
+    by_class = [known[plan.y[known] == k] for k in np.unique(plan.y[known])]
+    pool = others if len(others) else known
+    stream = np.concatenate(
+        [rng.permutation(pool) for _ in range(-(-steps * config.batch_unlabelled // len(pool)))]
+    )
+    for step in range(steps):
+        drawn = rng.integers(len(by_class), size=config.batch_labelled)
+        first = [rng.choice(by_class[k]) for k in drawn]
+        second = stream[step * config.batch_unlabelled :][: config.batch_unlabelled]
+        rows = np.concatenate([first, second])
+        yield torch.from_numpy(rows), torch.from_numpy(plan.known[rows])

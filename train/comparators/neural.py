@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,19 +19,20 @@ from train.config import TrainConfig
 from train.plan import Plan, augmented, batches
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """What a comparator defines."""
 
     f: Encoders
 
+    @abstractmethod
     def encode(self, x: dict[str, Tensor], present: Tensor) -> Tensor:
         """Windows and present [B, M] → latents [B, R, d]: all that an answer needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decide(self, h: Tensor, alive: Tensor) -> Tensor:
         """Latents and alive [B, M] → logits [B, K]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(
         self,
         x: dict[str, Tensor],
@@ -40,7 +42,6 @@ class Network(nn.Module):
         generator: torch.Generator,
     ) -> Tensor:
         """Of a batch, all its terms."""
-        raise NotImplementedError
 
 
 Build = Callable[[Plan, TrainConfig], Network]

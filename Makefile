@@ -27,8 +27,9 @@ native: venv  ## native/: host library, and a fatbin where nvcc is
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 
-bench: venv  ## latency against the floor, 2, 3 and 6 sensors
+bench: venv  ## latency against the floor, and what the edge costs
 	$(BIN)/python -m benchmarks.latency --quick
+	$(BIN)/python -m benchmarks.footprint --quick
 
 bundle: venv  ## make the shipped bundle export/engines/ again
 	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch

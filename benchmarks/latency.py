@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import zmq
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks import untrained
+from benchmarks.process import Running, running
 from robult_edge import results
 from robult_edge.bundle import Manifest
 from robult_edge.frames import Frame, encode
@@ -70,26 +68,26 @@ def measure(manifest: Manifest, engines: Path, ticks: int) -> tuple[np.ndarray, 
     speed = manifest.hop_ns / 1e9 / TICK_REAL_S
     serve = ["-m", "runtime.serve", "--http", "", "--speed", str(speed)]
     with (
-        running(serve, engines, "serving") as (ours_in, ours_out),
-        running(["-m", "benchmarks.floor"], engines, "ready") as (floor_in, floor_out),
+        running(serve, engines, "serving") as server,
+        running(["-m", "benchmarks.floor"], engines, "ready") as bare,
     ):
         clock = SystemClock(speed)
         rng = np.random.default_rng(0)
         start_ns = (clock.now_ns() // manifest.hop_ns + 5) * manifest.hop_ns
-        ours, floor = [], []
+        ours: list[float] = []
+        floor: list[float] = []
         for tick in track(range(ticks + WARM_UP), f"{len(manifest.names)} sensors"):
             frames = [_frame(m, tick, start_ns, rng) for m in manifest.modalities]
             end_ns = start_ns + (tick + 1) * manifest.hop_ns
             while (wait_ns := end_ns - clock.now_ns()) > 0:
                 time.sleep(wait_ns / 1e9 / speed)
-            answers = (lambda body, end_ns=end_ns: results.decode(body).t_ns >= end_ns, bool)
-            for pair, times, is_answer in zip(
-                ((ours_in, ours_out), (floor_in, floor_out)), (ours, floor), answers, strict=True
-            ):
-                took = _round(*pair, frames, is_answer)
-                if tick >= WARM_UP:
-                    times.append(took)
-    return np.array(ours), np.array(floor)
+
+            def answers_this_tick(body: list[bytes], end_ns: int = end_ns) -> bool:
+                return results.decode(body).t_ns >= end_ns
+
+            ours.append(_round(server, frames, answers_this_tick))
+            floor.append(_round(bare, frames, lambda _: True))
+    return np.array(ours[WARM_UP:]), np.array(floor[WARM_UP:])
 
 
 def _frame(m: ModalitySpec, tick: int, start_ns: int, rng: np.random.Generator) -> list[bytes]:
@@ -102,57 +100,21 @@ def _frame(m: ModalitySpec, tick: int, start_ns: int, rng: np.random.Generator) 
 
 
 def _round(
-    frames: zmq.Socket[bytes],
-    answers: zmq.Socket[bytes],
+    server: Running,
     messages: list[list[bytes]],
     is_answer: Callable[[list[bytes]], bool],
 ) -> float:
     """Send a tick's frames; s from the last of them to their answer, infinite if none comes."""
     for message in messages[:-1]:
-        frames.send_multipart(message)
+        server.frames.send_multipart(message)
     begun = time.perf_counter()
-    frames.send_multipart(messages[-1])
-    while answers.poll(TICK_REAL_S * 1e3):
-        body = answers.recv_multipart()
+    server.frames.send_multipart(messages[-1])
+    while server.results.poll(round(TICK_REAL_S * 1e3)):
+        body = server.results.recv_multipart()
         took = time.perf_counter() - begun
         if is_answer(body):
             return took
     return float("inf")
-
-
-@contextmanager
-def running(
-    command: list[str], engines: Path, ready: str
-) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
-    """A server process, and the sockets to talk to it: frames out, results in."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    frames, answers = context.socket(zmq.PUB), context.socket(zmq.SUB)
-    answers.subscribe(b"")
-    ports = [_free_port() for _ in range(2)]
-    addresses = [f"tcp://127.0.0.1:{port}" for port in ports]
-    process = subprocess.Popen(
-        [sys.executable, *command, "--engines", str(engines),
-         "--frames", addresses[0], "--results", addresses[1]],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        if not process.stdout.readline().startswith(ready):
-            raise SystemExit(f"{command} did not start")
-        frames.connect(addresses[0])
-        answers.connect(addresses[1])
-        time.sleep(0.3)
-        yield frames, answers
-    finally:
-        process.kill()
-        process.wait()
-        frames.close(linger=0)
-        answers.close(linger=0)
-
-
-def _free_port() -> int:
-    with zmq.Context.instance().socket(zmq.PULL) as probe:
-        return probe.bind_to_random_port("tcp://127.0.0.1")
 
 
 if __name__ == "__main__":

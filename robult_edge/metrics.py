@@ -50,8 +50,3 @@ def ece(p: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
 def coverage(sets: np.ndarray, y: np.ndarray) -> float:
     """Share of prediction sets [N, K] bool that hold the truth y [N]."""
     return float(np.mean(sets[np.arange(len(y)), y]))
-
-
-def log_loss(p: np.ndarray, y: np.ndarray) -> float:
-    """Mean negative log probability of the truth, nats."""
-    return float(-np.mean(np.log(np.maximum(p[np.arange(len(y)), y], 1e-12))))

@@ -28,11 +28,6 @@ def members(mask: int) -> tuple[int, ...]:
     return tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
 
 
-def size(mask: int) -> int:
-    """How many modalities are in ``mask``."""
-    return bin(mask).count("1")
-
-
 def mask_of(indices: Iterable[int]) -> int:
     """Mask of the given modality indices."""
     mask = 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -61,9 +59,3 @@ def test_over_and_under_confidence_do_not_cancel_between_bins() -> None:
 def test_coverage_is_the_share_of_sets_that_hold_the_truth() -> None:
     sets = np.array([[True, False], [True, True], [False, True], [False, True]])
     assert metrics.coverage(sets, np.array([0, 1, 0, 1])) == 0.75
-
-
-def test_log_loss_in_nats_and_finite_where_the_truth_was_ruled_out() -> None:
-    p = np.array([[0.5, 0.5], [0.25, 0.75]])
-    assert metrics.log_loss(p, np.array([0, 0])) == pytest.approx((math.log(2) + math.log(4)) / 2)
-    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(27.63, abs=0.01)

@@ -31,4 +31,5 @@ def test_two_servers_on_one_address_is_one_sentence(shipped: Bundle) -> None:
         )  # fmt: skip
     assert done.returncode == 2
     assert f"cannot listen on {served.frames}" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 or "robult.engines" in done.stderr
+    said = [line for line in done.stderr.splitlines() if "robult.engines" not in line]
+    assert len(said) == 1

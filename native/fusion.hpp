@@ -1,8 +1,8 @@
-// Masked late fusion: from the members' logits to one distribution, on the host and on the GPU.
+// Masked late fusion: from the logits of branches and fusion head to one answer.
 //
-// The same maths as robult_edge/fusion.py. A member is a branch or, as the last row, the fusion
-// head. Bit i of `alive` says whether row i counts; a row that does not is never read, so it may
-// hold anything. With no bit set there is no answer: every probability is NaN.
+// The same maths as robult_edge/fusion.py, and the same table as a bundle's. The alive mask of a
+// window picks the table's row. A branch that the row does not use is never read, nor a head
+// without weight: they may hold anything. What is used is not hidden: NaN in gives NaN out.
 //
 // Float32 in and out, sums in double: logits of ±80 still give probabilities right to 1e-6.
 #pragma once
@@ -11,58 +11,52 @@
 #include <cstddef>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define ROBULT_HD __host__ __device__
-#else
-#define ROBULT_HD
-#endif
+#include "lanes.hpp"
 
 namespace robult {
 
-constexpr int kMaxMembers = 32;  // bits of `alive`
+constexpr int kMaxModalities = 12;
 
-struct Window {
-    const float* logits;       // [members, classes]
-    const float* temperature;  // [members]
-    std::uint32_t alive;
-    int members;
-    int classes;
+enum class Rule : std::int32_t { pool = 0, mean = 1 };
 
-    ROBULT_HD bool is_alive(int i) const { return (alive >> i & 1u) != 0; }
+// How one alive subset answers. Bit i of `uses` is branch i; weights are the M branches', then the
+// head's.
+struct SubsetRow {
+    double threshold;
+    std::uint32_t uses;
+    float weights[kMaxModalities + 1];
+};
 
-    ROBULT_HD int alive_count() const {
-        int count = 0;
-        for (int i = 0; i < members; ++i) count += is_alive(i);
-        return count;
-    }
+struct Fusion {
+    const float* logits[kMaxModalities + 1];  // each [batch, classes]: M branches', then the head's
+    const std::uint32_t* alive;               // [batch], bit i for branch i
+    const float* temperature;                 // [M + 1]
+    const SubsetRow* table;                   // [2^M − 1], by ascending mask
+    std::int32_t batch;
+    std::int32_t modalities;  // M
+    std::int32_t classes;
+    Rule rule;
 
-    // ŷ_i / T_i at class k.
-    ROBULT_HD double tempered(int i, int k) const {
-        return static_cast<double>(logits[static_cast<std::size_t>(i) * classes + k]) /
-               temperature[i];
+    ROBULT_HD std::uint32_t mask(int b) const { return alive[b] & ((1u << modalities) - 1); }
+
+    // ŷ_i / T_i at class k of window b.
+    ROBULT_HD double tempered(int i, int b, int k) const {
+        const float logit = logits[i][static_cast<std::size_t>(b) * classes + k];
+        return static_cast<double>(logit) / temperature[i];
     }
 };
 
-// Window b of a batch: logits [batch, members, classes], temperature [members], alive [batch].
-ROBULT_HD inline Window window_at(int b, const float* logits, const float* temperature,
-                                  const std::uint32_t* alive, int members, int classes) {
-    return {logits + static_cast<std::size_t>(b) * members * classes, temperature, alive[b],
-            members, classes};
-}
-
-// Who shares the classes of one window: lane `index` of `count` does every count-th class, and
-// max and sum fold the lanes' values. Single works alone; fusion.cu has the GPU's Warp.
-struct Single {
-    int index = 0;
-    int count = 1;
-    ROBULT_HD double max(double x) const { return x; }
-    ROBULT_HD double sum(double x) const { return x; }
+// A window with nothing alive, or with NaN in what it uses: p is NaN, top −1, and the set empty.
+struct Answers {
+    float* p;            // [batch, classes]
+    float* own;          // [batch, M, classes] of each alive branch, NaN of others; null: unwanted
+    std::int32_t* top;   // [batch], the most probable class
+    std::uint32_t* set;  // [batch, ⌈classes / 32⌉], the prediction set: bit k % 32 of word k / 32
 };
 
 template <class Lanes>
-ROBULT_HD void clear(const Lanes& lanes, const Window& x, float* p) {
-    const float start = x.alive_count() > 0 ? 0.0f : NAN;
-    for (int k = lanes.index; k < x.classes; k += lanes.count) p[k] = start;
+ROBULT_HD void fill(const Lanes& lanes, int classes, float value, float* p) {
+    for (int k = lanes.index; k < classes; k += lanes.count) p[k] = value;
 }
 
 // p_k += share · softmax(z)_k for z(k), k < classes.
@@ -82,29 +76,89 @@ ROBULT_HD void add_softmax(const Lanes& lanes, int classes, double share, const 
     }
 }
 
-// Log-linear pool: p ∝ exp(Σ_{i∈A} w_i ŷ_i / T_i), weights [members], p [classes].
+// Log-linear pool: p ∝ exp(Σ_{i∈A} w_i ŷ_i/T_i + w_0 ŷ_A/T_0).
 template <class Lanes>
-ROBULT_HD void pool(const Lanes& lanes, const Window& x, const float* weights, float* p) {
+ROBULT_HD void add_pool(const Lanes& lanes, const Fusion& x, int b, const SubsetRow& row,
+                        float* p) {
+    const float head = row.weights[x.modalities];
     const auto pooled = [&](int k) {
-        double z = 0.0;
-        for (int i = 0; i < x.members; ++i) {
-            if (x.is_alive(i)) z += weights[i] * x.tempered(i, k);
+        double z = head > 0 ? head * x.tempered(x.modalities, b, k) : 0.0;
+        for (int i = 0; i < x.modalities; ++i) {
+            if (row.uses >> i & 1u) z += row.weights[i] * x.tempered(i, b, k);
         }
         return z;
     };
-    clear(lanes, x, p);
     add_softmax(lanes, x.classes, 1.0, pooled, p);
 }
 
-// The paper's rule: p = 1/|A| Σ_{i∈A} softmax(ŷ_i / T_i). Leave the fusion head's bit unset.
+// The paper's rule: p = Σ_{i∈A} w_i softmax(ŷ_i / T_i); the head has no say.
 template <class Lanes>
-ROBULT_HD void mean(const Lanes& lanes, const Window& x, float* p) {
-    clear(lanes, x, p);
-    const double share = 1.0 / x.alive_count();
-    for (int i = 0; i < x.members; ++i) {
-        if (!x.is_alive(i)) continue;
-        add_softmax(lanes, x.classes, share, [&](int k) { return x.tempered(i, k); }, p);
+ROBULT_HD void add_mean(const Lanes& lanes, const Fusion& x, int b, const SubsetRow& row,
+                        float* p) {
+    for (int i = 0; i < x.modalities; ++i) {
+        if (!(row.uses >> i & 1u)) continue;
+        const auto branch = [&](int k) { return x.tempered(i, b, k); };
+        add_softmax(lanes, x.classes, row.weights[i], branch, p);
     }
+}
+
+// The most probable class, the lowest of equals, and the classes at or above the threshold; the
+// most probable one always stays in.
+template <class Lanes>
+ROBULT_HD void conclude(const Lanes& lanes, int classes, const float* p, double threshold,
+                        std::int32_t* top, std::uint32_t* set) {
+    double highest = -INFINITY, first = classes;
+    for (int k = lanes.index; k < classes; k += lanes.count) {
+        if (p[k] > highest) {
+            highest = p[k];
+            first = k;
+        }
+    }
+    const double most = lanes.max(highest);
+    first = -lanes.max(highest == most ? -first : -classes);
+    if (lanes.index == 0) *top = first < classes ? static_cast<std::int32_t>(first) : -1;
+    const double bar = fmin(threshold, most);
+    for (int begin = 0; begin < classes; begin += 32) {
+        const int end = begin + 32 < classes ? begin + 32 : classes;
+        double bits = 0.0;  // exact: a sum of different powers of two
+        for (int k = begin + lanes.index; k < end; k += lanes.count) {
+            if (p[k] >= bar) bits += 1u << (k - begin);
+        }
+        bits = lanes.sum(bits);
+        if (lanes.index == 0) set[begin / 32] = static_cast<std::uint32_t>(bits);
+    }
+}
+
+// Each branch's own distribution, softmax(ŷ_i / T_i): for a result's parts, and for conflict.
+template <class Lanes>
+ROBULT_HD void each_branch(const Lanes& lanes, const Fusion& x, int b, float* p) {
+    for (int i = 0; i < x.modalities; ++i, p += x.classes) {
+        const bool alive = (x.mask(b) >> i & 1u) != 0;
+        fill(lanes, x.classes, alive ? 0.0f : NAN, p);
+        if (!alive) continue;
+        add_softmax(lanes, x.classes, 1.0, [&](int k) { return x.tempered(i, b, k); }, p);
+    }
+}
+
+// Everything that is to be said of window b.
+template <class Lanes>
+ROBULT_HD void fuse(const Lanes& lanes, const Fusion& x, int b, const Answers& out) {
+    const std::uint32_t mask = x.mask(b);
+    const std::size_t window = b, words = (x.classes + 31) / 32;
+    float* p = out.p + window * x.classes;
+    fill(lanes, x.classes, mask ? 0.0f : NAN, p);
+    double threshold = 0.0;
+    if (mask) {
+        const SubsetRow& row = x.table[mask - 1];
+        threshold = row.threshold;
+        if (x.rule == Rule::pool) {
+            add_pool(lanes, x, b, row, p);
+        } else {
+            add_mean(lanes, x, b, row, p);
+        }
+    }
+    conclude(lanes, x.classes, p, threshold, out.top + b, out.set + window * words);
+    if (out.own) each_branch(lanes, x, b, out.own + window * x.modalities * x.classes);
 }
 
 }  // namespace robult

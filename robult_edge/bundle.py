@@ -22,6 +22,9 @@ from robult_edge.modality import ModalitySpec, common_hop_ns
 
 FORMAT = 1
 RULES: tuple[Rule, ...] = get_args(Rule)
+Flavour = Literal["trt", "rtx"]
+"""TensorRT, and TensorRT for RTX."""
+Precision = Literal["fp32", "fp16", "int8"]
 MANIFEST = "manifest.json"
 
 
@@ -33,15 +36,25 @@ class FileRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A TensorRT engine, good for one TensorRT version and one kind of GPU."""
+    """A TensorRT engine, good for one TensorRT version and one kind of GPU.
+
+    Attributes:
+        plan: the serialised engine.
+        key: what it was built from and for; `robult_edge.nvidia.find` looks it up.
+        flavour, tensorrt, platform, compute_capability, device: see `robult_edge.nvidia.Target`.
+        precision: of its heavy layers; inputs and outputs are those of the ONNX graph.
+        batch: the least that it takes, the one that it is fastest at, and the largest.
+    """
 
     plan: FileRef
+    key: str
+    flavour: Flavour
     tensorrt: str
     platform: str
     compute_capability: str
     device: str
-    precision: Literal["fp32", "fp16", "int8"]
-    batch: tuple[int, int]
+    precision: Precision
+    batch: tuple[int, int, int]
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -261,6 +274,12 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> FileRef:
     """Write a compressed ``.npz`` and refer to it."""
     with file.open("wb") as out:
         np.savez_compressed(out, allow_pickle=False, **dict(arrays))
+    return reference(file)
+
+
+def write_bytes(file: Path, content: bytes) -> FileRef:
+    """Write a file in one step, replacing what was there, and refer to it."""
+    _replace(file, content)
     return reference(file)
 
 

@@ -13,6 +13,10 @@ class BundleError(RobultError, ValueError):
     """A bundle cannot be trusted or understood."""
 
 
+class EngineError(RobultError, RuntimeError):
+    """A TensorRT engine cannot be built or run here."""
+
+
 class FrameError(RobultError, ValueError):
     """A frame from a sensor is malformed. ``reason`` is a short, countable name for it."""
 

@@ -56,8 +56,9 @@ def write(path: Path) -> Path:
         refs[name] = bundle.reference(path / name)
     golden = bundle.write_arrays(path / "golden.npz", {"x.acc": np.ones((2, 1, 50), np.float32)})
     engine = Engine(
-        plan=refs["acc.plan"], tensorrt="10.3", platform="linux", compute_capability="8.7",
-        device="Orin", precision="fp16", batch=(1, 8),
+        plan=refs["acc.plan"], key="0" * 64, flavour="trt", tensorrt="10.3",
+        platform="linux-aarch64", compute_capability="8.7", device="Orin", precision="fp16",
+        batch=(1, 1, 8),
     )  # fmt: skip
     table = tuple(entry(mask) for mask in subsets.all_subsets(2))
     manifest = Manifest(

@@ -1,0 +1,136 @@
+"""One ONNX graph to one engine: the only place that talks to TensorRT's builder.
+
+Written to what TensorRT 10, TensorRT 11 and TensorRT for RTX share: a strongly typed network, so
+that precision is what the graph's types say. Builder and parser report failure as None or False and
+a line in their log; here each becomes an `EngineError` that quotes the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from robult_edge import bundle, nvidia
+from robult_edge.errors import EngineError
+
+Hardware = Literal["same", "ampere+"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How engines are built.
+
+    Attributes:
+        batch: least, typical and largest; the engine is fastest at the typical one.
+        compute_capability: to build for ahead of time, e.g. ``8.6`` (RTX alone); None: this GPU's.
+        hardware: run on every GPU of the ``same`` compute capability, or on ``ampere+``.
+        version_compatible: run on later TensorRT of the same major version.
+        timing_cache: file of kernel timings to read and to update.
+    """
+
+    batch: tuple[int, int, int] = (1, 1, 64)
+    compute_capability: str | None = None
+    hardware: Hardware | None = None
+    version_compatible: bool = False
+    timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        least, typical, largest = self.batch
+        if not 1 <= least <= typical <= largest:
+            raise EngineError(f"batch is {self.batch}; it must rise from 1, e.g. (1, 8, 64)")
+
+
+def build(trt: ModuleType, graph: bytes, settings: Settings) -> bytes:
+    """The serialised engine of an ONNX graph.
+
+    Args:
+        trt: see `robult_edge.nvidia.library`.
+        graph: a serialised ONNX model whose first axes are the batch.
+        settings: how.
+
+    Raises:
+        EngineError: what TensorRT said, in one sentence.
+    """
+    log = collector(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(
+        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 knows no other
+    )
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(graph):
+        raise EngineError(f"the graph cannot be parsed: {_parser_said(parser)}")
+    config = builder.create_builder_config()
+    _configure(trt, config, settings)
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        shape = tuple(tensor.shape)[1:]
+        profile.set_shape(tensor.name, *((size, *shape) for size in settings.batch))
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"batches of {settings.batch} are refused: {log.said()}")
+    if settings.timing_cache:
+        _read_timings(config, settings.timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"no engine can be built: {log.said()}")
+    if settings.timing_cache:
+        bundle.write_bytes(settings.timing_cache, bytes(config.get_timing_cache().serialize()))
+    return bytes(plan)
+
+
+def _configure(trt: ModuleType, config: Any, settings: Settings) -> None:
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
+    if settings.compute_capability:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(
+            getattr(trt.ComputeCapability, nvidia.sm(settings.compute_capability).upper()), 0
+        )
+    levels = trt.HardwareCompatibilityLevel
+    if settings.hardware == "same":
+        config.hardware_compatibility_level = levels.SAME_COMPUTE_CAPABILITY
+    elif settings.hardware == "ampere+":
+        config.hardware_compatibility_level = levels.AMPERE_PLUS
+    if settings.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+
+
+def _read_timings(config: Any, file: Path) -> None:
+    """Use the timings in ``file``; those of another GPU or TensorRT are set aside."""
+    timings = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    if not config.set_timing_cache(timings, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _parser_said(parser: Any) -> str:
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    return _one_line(
+        f"{error.node_operator()} {error.node_name()} {error.code().name} {error.desc()}"
+        for error in errors
+    )
+
+
+def collector(trt: ModuleType) -> Any:
+    """A TensorRT logger that keeps what went wrong: ``said()`` is all of it, in one line."""
+
+    base: Any = trt.ILogger
+
+    class Collector(base):
+        def __init__(self) -> None:
+            super().__init__()
+            self._errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self._errors.append(message)
+
+        def said(self) -> str:
+            return _one_line(self._errors) or "TensorRT said nothing"
+
+    return Collector()
+
+
+def _one_line(messages: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(" ".join(message.split()) for message in messages))

@@ -1,0 +1,172 @@
+"""A bundle's engines: build what is missing, prove it where it can run, note it in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+
+from export.tensorrt.build import Settings, build
+from export.tensorrt.graphs import Graph, Run, graphs, in_batches
+from export.tensorrt.parity import Parity, difference, parity
+from robult_edge import bundle, nvidia
+from robult_edge.bundle import Branch, Bundle, Engine, Head, Precision
+from robult_edge.errors import EngineError, MissingExtraError
+from robult_edge.nvidia import Target
+
+Say = Callable[[str], None]
+Runner = Callable[[bytes], Run]
+"""Serialised engine → what runs it; see `export.tensorrt.gpu.runner`."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Engines to be had.
+
+    Attributes:
+        target: what they run on.
+        precision: of their heavy layers.
+        settings: how they are built.
+        dataset: what int8 is calibrated on; None: the data set trained on.
+    """
+
+    target: Target
+    precision: Precision
+    settings: Settings
+    dataset: str | None = None
+
+
+def build_engines(
+    path: Path, trt: ModuleType, order: Order, runner: Runner | None, say: Say
+) -> list[str]:
+    """Build every engine of the order that the bundle lacks; what is built is noted at once.
+
+    Args:
+        path: the bundle.
+        trt: see `robult_edge.nvidia.library`.
+        order: what to build.
+        runner: proves each engine with the golden vectors; None: nothing here can run them.
+        say: takes a line of progress.
+
+    Returns:
+        One sentence per graph whose engine cannot be had.
+
+    Raises:
+        RobultError: the bundle cannot be read, or no training windows for int8.
+    """
+    found = bundle.load(path)
+    every = graphs(found)
+    missing = [graph for graph in every if not _up_to_date(graph, order)]
+    for graph in every:
+        if graph not in missing:
+            say(f"{graph.name}: up to date")
+    lesser = _conversions(found, every, order) if missing else []
+    failures = []
+    for graph in missing:
+        say(f"{graph.name}: building {order.precision} …")
+        try:
+            model, kept = lesser[every.index(graph)]() if lesser else (graph.file.read_bytes(), ())
+            plan = build(trt, model, order.settings)
+            if runner:
+                _prove(graph, order, runner(plan))
+        except EngineError as error:
+            failures.append(f"{graph.file.name}, {order.precision}: {error}")
+            continue
+        say(f"{graph.name}: {len(plan) / 1e6:.1f} MB, {note(found.path, graph, order, plan)}")
+        if kept:
+            say(f"{graph.name}: for its golden vectors' sake FP32 in {', '.join(sorted(kept))}")
+    return failures
+
+
+def proof(path: Path, order: Order, runner: Runner) -> Parity | None:
+    """The bundle's engines against its golden vectors; None where one is missing."""
+    found = bundle.load(path)
+    every = graphs(found)
+    engines = [_engine(graph, order) for graph in every]
+    if None in engines:
+        return None
+    plans = [found.file(engine.plan).read_bytes() for engine in engines if engine]
+    return parity(found, every, [in_batches(runner(p), order.settings.batch[-1]) for p in plans])
+
+
+def _engine(graph: Graph, order: Order) -> Engine | None:
+    wanted = nvidia.key(graph.entry.onnx.sha256, order.precision, order.target)
+    return next((engine for engine in graph.entry.engines if engine.key == wanted), None)
+
+
+def _up_to_date(graph: Graph, order: Order) -> bool:
+    engine = _engine(graph, order)
+    return engine is not None and engine.batch == order.settings.batch
+
+
+def _conversions(
+    found: Bundle, every: Sequence[Graph], order: Order
+) -> list[Callable[[], tuple[bytes, frozenset[str]]]]:
+    """Per graph, what converts it to the order's precision; none for fp32, which needs no onnx."""
+    if order.precision == "fp32":
+        return []
+    try:
+        import onnx
+
+        from export.tensorrt import half, int8, precision
+    except ImportError:
+        extra = {"trt": "tensorrt", "rtx": "rtx"}[order.target.flavour]
+        raise MissingExtraError("onnx", extra) from None
+    converts: list[precision.Convert] = [half.half] * len(every)
+    if order.precision == "int8":
+        windows = int8.calibration(found, every, order.dataset)
+        converts = [partial(int8.int8, windows=each) for each in windows]
+
+    def convert(graph: Graph, how: precision.Convert) -> tuple[bytes, frozenset[str]]:
+        model = precision.named(onnx.load_from_string(graph.file.read_bytes()))
+        tolerance = nvidia.TOLERANCES[order.precision]
+        return precision.faithful(model, how, graph.inputs, graph.outputs, tolerance)
+
+    return [partial(convert, graph, how) for graph, how in zip(every, converts, strict=True)]
+
+
+def _prove(graph: Graph, order: Order, run: Run) -> None:
+    said = in_batches(run, order.settings.batch[-1])(*graph.inputs)
+    delta, most = difference(said, graph.outputs).max_rel, nvidia.TOLERANCES[order.precision]
+    if not delta <= most:
+        raise EngineError(
+            f"the engine is off its golden vectors by {delta:.2g} (at most {most:g} is allowed), "
+            "so it is not kept; build another precision"
+        )
+
+
+def note(path: Path, graph: Graph, order: Order, plan: bytes) -> str:
+    """Put an engine into the bundle: its file first, then the manifest in one step.
+
+    The manifest is read anew, so that engines noted meanwhile stay.
+
+    Returns:
+        The engine's file name.
+
+    Raises:
+        EngineError: the graph has been exported anew meanwhile.
+    """
+    manifest = bundle.load(path).manifest
+    places: list[Branch | Head] = [*manifest.branches, manifest.head]
+    i = next((i for i, place in enumerate(places) if place.onnx == graph.entry.onnx), None)
+    if i is None:
+        raise EngineError(f"{graph.file.name} was exported anew meanwhile; build again")
+    name = nvidia.plan_name(graph.file.stem, order.precision, order.target, plan)
+    engine = Engine(
+        plan=bundle.write_bytes(path / name, plan),
+        key=nvidia.key(graph.entry.onnx.sha256, order.precision, order.target),
+        precision=order.precision,
+        batch=order.settings.batch,
+        **msgspec.structs.asdict(order.target),
+    )
+    others = tuple(other for other in places[i].engines if other.key != engine.key)
+    places[i] = msgspec.structs.replace(places[i], engines=(*others, engine))
+    newer = msgspec.structs.replace(manifest, branches=tuple(places[:-1]), head=places[-1])
+    bundle.write_manifest(path, newer)
+    for stale in set(bundle.files(manifest)) - set(bundle.files(newer)):
+        (path / stale.file).unlink()
+    return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,15 @@ def test_commands_in_the_text_name_real_programs() -> None:
     (commands,) = blocks("text")
     for module in re.findall(r"python -m ([\w.]+)", commands):
         assert "usage" in run([sys.executable, "-m", module, "--help"], ROOT)
+
+
+def test_engines_are_built_without_a_gpu(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'robult-edge[rtx]'")
+    (build,) = blocks("bash", "export.tensorrt")
+    shutil.copytree(ROOT / "export" / "engines", tmp_path / "export" / "engines")
+    run(["bash", "-c", build], tmp_path)
+    manifest = bundle.load(tmp_path / "export").manifest
+    assert [len(g.engines) for g in (*manifest.branches, manifest.head)] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("code", blocks("python", "zmq") + blocks("python", "SensorPublisher"))

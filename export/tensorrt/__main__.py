@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trt = nvidia.library(args.flavour)
         for order in orders(args, trt):
             failures += _fill(path, trt, order)
-    except RobultError as error:
+    except (RobultError, OSError) as error:
         failures.append(str(error))
     for failure in failures:
         print(f"export.tensorrt: {failure}", file=sys.stderr)

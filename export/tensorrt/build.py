@@ -17,6 +17,8 @@ from robult_edge import bundle, nvidia
 from robult_edge.errors import EngineError
 
 Hardware = Literal["same", "ampere+"]
+LEVELS: dict[Hardware, str] = {"same": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
+"""What TensorRT calls them."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,18 @@ def build(trt: ModuleType, graph: bytes, settings: Settings) -> bytes:
         EngineError: what TensorRT said, in one sentence.
     """
     log = collector(trt)
-    builder = trt.Builder(log)
-    network = builder.create_network(
-        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 knows no other
-    )
+    try:
+        builder = trt.Builder(log)
+    except (TypeError, RuntimeError) as error:  # how the bindings report a null pointer
+        raise EngineError(f"no builder can be made ({error}): {log.said()}") from None
+    strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = log.made("network", builder.create_network(strongly_typed))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(graph):
         raise EngineError(f"the graph cannot be parsed: {_parser_said(parser)}")
-    config = builder.create_builder_config()
+    config = log.made("configuration", builder.create_builder_config())
     _configure(trt, config, settings)
-    profile = builder.create_optimization_profile()
+    profile = log.made("profile", builder.create_optimization_profile())
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
         shape = tuple(tensor.shape)[1:]
@@ -73,9 +77,7 @@ def build(trt: ModuleType, graph: bytes, settings: Settings) -> bytes:
         raise EngineError(f"batches of {settings.batch} are refused: {log.said()}")
     if settings.timing_cache:
         _read_timings(config, settings.timing_cache)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise EngineError(f"no engine can be built: {log.said()}")
+    plan = log.made("engine", builder.build_serialized_network(network, config))
     if settings.timing_cache:
         bundle.write_bytes(settings.timing_cache, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
@@ -88,11 +90,13 @@ def _configure(trt: ModuleType, config: Any, settings: Settings) -> None:
         config.set_compute_capability(
             getattr(trt.ComputeCapability, nvidia.sm(settings.compute_capability).upper()), 0
         )
-    levels = trt.HardwareCompatibilityLevel
-    if settings.hardware == "same":
-        config.hardware_compatibility_level = levels.SAME_COMPUTE_CAPABILITY
-    elif settings.hardware == "ampere+":
-        config.hardware_compatibility_level = levels.AMPERE_PLUS
+    if settings.hardware:
+        level = getattr(trt.HardwareCompatibilityLevel, LEVELS[settings.hardware], None)
+        if level is None:
+            raise EngineError(
+                f"TensorRT {trt.__version__} has no hardware compatibility {settings.hardware!r}"
+            )
+        config.hardware_compatibility_level = level
     if settings.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
 
@@ -106,14 +110,18 @@ def _read_timings(config: Any, file: Path) -> None:
 
 def _parser_said(parser: Any) -> str:
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
-    return _one_line(
+    return one_line(
         f"{error.node_operator()} {error.node_name()} {error.code().name} {error.desc()}"
         for error in errors
     )
 
 
 def collector(trt: ModuleType) -> Any:
-    """A TensorRT logger that keeps what went wrong: ``said()`` is all of it, in one line."""
+    """A TensorRT logger that keeps what went wrong.
+
+    ``said()`` is all of it, in one line; ``made(what, thing)`` returns the thing, or raises an
+    `EngineError` that quotes it where TensorRT returned None.
+    """
 
     base: Any = trt.ILogger
 
@@ -127,10 +135,16 @@ def collector(trt: ModuleType) -> Any:
                 self._errors.append(message)
 
         def said(self) -> str:
-            return _one_line(self._errors) or "TensorRT said nothing"
+            return one_line(self._errors) or "TensorRT said nothing"
+
+        def made(self, what: str, thing: Any) -> Any:
+            if thing is None:
+                raise EngineError(f"no {what} can be made: {self.said()}")
+            return thing
 
     return Collector()
 
 
-def _one_line(messages: Iterable[str]) -> str:
+def one_line(messages: Iterable[str]) -> str:
+    """All that was said, once each."""
     return "; ".join(dict.fromkeys(" ".join(message.split()) for message in messages))

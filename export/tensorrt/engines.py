@@ -10,7 +10,7 @@ from types import ModuleType
 
 import msgspec
 
-from export.tensorrt.build import Settings, build
+from export.tensorrt.build import Settings, build, one_line
 from export.tensorrt.graphs import Graph, Run, graphs, in_batches
 from export.tensorrt.parity import Parity, difference, parity
 from robult_edge import bundle, nvidia
@@ -124,7 +124,12 @@ def _conversions(
     def convert(graph: Graph, how: precision.Convert) -> tuple[bytes, frozenset[str]]:
         model = precision.named(onnx.load_from_string(graph.file.read_bytes()))
         tolerance = nvidia.TOLERANCES[order.precision]
-        return precision.faithful(model, how, graph.inputs, graph.outputs, tolerance)
+        try:
+            return precision.faithful(model, how, graph.inputs, graph.outputs, tolerance)
+        except EngineError:
+            raise
+        except Exception as error:  # onnx and onnxruntime raise classes without a common base
+            raise EngineError(f"the graph cannot be converted: {one_line([str(error)])}") from None
 
     return [partial(convert, graph, how) for graph, how in zip(every, converts, strict=True)]
 

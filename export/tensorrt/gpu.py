@@ -44,12 +44,10 @@ def on_gpu(trt: ModuleType, plan: bytes) -> Run:
     import pycuda.driver as cuda
 
     log = collector(trt)
-    runtime = trt.Runtime(log)
+    runtime = log.made("runtime", trt.Runtime(log))
     runtime.engine_host_code_allowed = True  # a version-compatible engine brings its runtime along
-    engine = runtime.deserialize_cuda_engine(plan)
-    context = engine and engine.create_execution_context()
-    if not context:
-        raise EngineError(f"the engine cannot be loaded: {log.said()}")
+    engine = log.made("engine of the plan", runtime.deserialize_cuda_engine(plan))
+    context = log.made("context", engine.create_execution_context())
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
     outputs = [n for n in names if n not in inputs]
@@ -59,7 +57,8 @@ def on_gpu(trt: ModuleType, plan: bytes) -> Run:
         for name, array in zip(inputs, map(np.ascontiguousarray, arrays), strict=True):
             memory.append(cuda.mem_alloc(array.nbytes))
             cuda.memcpy_htod(memory[-1], array)
-            context.set_input_shape(name, array.shape)
+            if not context.set_input_shape(name, array.shape):
+                raise EngineError(f"{name} {array.shape} is refused: {log.said()}")
             context.set_tensor_address(name, int(memory[-1]))
         results = []
         for name in outputs:

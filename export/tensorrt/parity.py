@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,13 +100,12 @@ def probabilities(
 
 def difference(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> Difference:
     """Over all the outputs of a graph together; infinite where something is not finite."""
-    deltas = [np.abs(g - w).ravel() for g, w in zip(got, want, strict=True)]
-    deltas = [np.where(np.isfinite(d), d, np.inf) for d in deltas]
-    scales: Mapping[int, float] = {i: max(1.0, float(np.abs(w).max())) for i, w in enumerate(want)}
-    every = np.concatenate(deltas)
+    deltas = [np.nan_to_num(np.abs(g - w), nan=np.inf) for g, w in zip(got, want, strict=True)]
+    scales = [max(1.0, np.abs(w).max()) for w in want]
+    every = np.concatenate([d.ravel() for d in deltas])
     return Difference(
         max_abs=float(every.max()),
-        max_rel=max(float(d.max()) / scales[i] for i, d in enumerate(deltas)),
+        max_rel=max(float(d.max() / scale) for d, scale in zip(deltas, scales, strict=True)),
         median=float(np.median(every)),
         p99=float(np.quantile(every, 0.99, method="higher")),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from onnx import ModelProto
 
 from export.tensorrt.graphs import on_cpu
+from export.tensorrt.parity import difference
 from robult_edge.errors import EngineError
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul"})
@@ -45,7 +46,7 @@ def faithful(
 
     def attempt(kept: frozenset[str]) -> tuple[float, bytes]:
         converted = convert(model, kept).SerializeToString()
-        return deviation(on_cpu(converted)(*inputs), outputs), converted
+        return difference(on_cpu(converted)(*inputs), outputs).max_rel, converted
 
     kept: frozenset[str] = frozenset()
     delta, converted = attempt(kept)
@@ -57,16 +58,6 @@ def faithful(
         (delta, converted), name = min(tried, key=lambda one: one[0][0])
         kept |= {name}
     return converted, kept
-
-
-def deviation(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
-    """Largest |Δ| relative to the magnitude wanted (at least 1); infinite where not finite."""
-    worst = 0.0
-    for g, w in zip(got, want, strict=True):
-        if not np.isfinite(g).all():
-            return float("inf")
-        worst = max(worst, float(np.abs(g - w).max() / max(1.0, np.abs(w).max())))
-    return worst
 
 
 def named(model: ModelProto) -> ModelProto:

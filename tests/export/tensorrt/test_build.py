@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from onnx import TensorProto, helper
 
-from export.tensorrt.build import Settings, build
+from export.tensorrt.build import LEVELS, Settings, build
 from export.tensorrt.graphs import Graph
 from robult_edge.errors import EngineError
 from tests.conftest import ROOT
@@ -62,7 +62,7 @@ def test_an_engine_says_what_it_is_for(rtx: ModuleType, compute_capability: str)
         (graph_of("Relu")[:-40], "cannot be parsed: .*Failed to parse"),
         (graph_of("Frobnicate", "my.ops"), "cannot be parsed: Frobnicate odd .*Plugin not found"),
         (graph_of("Det"), "cannot be parsed: Det odd UNSUPPORTED_NODE"),
-        (b"", "no engine can be built: .*at least one output"),
+        (b"", "no engine can be made: .*at least one output"),
     ],
 )
 def test_a_graph_that_is_no_good_is_one_sentence(rtx: ModuleType, model: bytes, says: str) -> None:
@@ -142,6 +142,7 @@ def test_every_name_used_is_in_the_rtx_bindings(rtx: ModuleType) -> None:
     for owner, name in used:
         where = getattr(rtx, owner) if owner else rtx
         assert hasattr(where, name), f"{owner}.{name}"
+    assert set(LEVELS.values()) < set(rtx.HardwareCompatibilityLevel.__members__)
 
 
 def test_every_name_used_is_in_the_bindings_of_tensorrt_11() -> None:

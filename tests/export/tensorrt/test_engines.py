@@ -236,6 +236,43 @@ def test_a_machine_that_cannot_run_the_engines_says_that_nothing_was_checked(
     )
 
 
+@pytest.fixture
+def orin(rtx: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Jetson, as far as the command can tell; TensorRT for RTX stands in for its TensorRT."""
+    monkeypatch.setattr(nvidia, "gpu", lambda: Gpu("8.7", "Orin"))
+    monkeypatch.setattr(nvidia, "library", lambda flavour: rtx)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "compute_capability", "device"),
+    [
+        ([], "8.7", "Orin"),
+        (["--hardware-compatible", "same"], "8.7", ""),
+        (["--hardware-compatible", "ampere+"], "8.0+", ""),
+    ],
+)
+@pytest.mark.usefixtures("orin")
+def test_on_a_device_engines_are_for_that_device(
+    rtx: ModuleType, copied: Path, arguments: list[str], compute_capability: str, device: str
+) -> None:
+    assert main(["--bundle", str(copied), *arguments]) == 0
+    here = nvidia.target("trt", rtx.__version__, Gpu("8.7", "Orin"))
+    manifest = bundle.load(copied).manifest
+    for graph in (*manifest.branches, manifest.head):
+        engine = nvidia.find(graph.engines, graph.onnx.sha256, "fp32", here)
+        assert engine is not None
+        assert (engine.compute_capability, engine.device) == (compute_capability, device)
+        assert engine.platform == nvidia.here()
+
+
+@pytest.mark.usefixtures("orin")
+def test_on_a_device_another_target_is_refused(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--bundle", str(copied), "--target", "sm86"]) == 2
+    assert "--target: TensorRT builds for the GPU that it runs on" in capsys.readouterr().err
+
+
 def test_it_runs_where_nothing_but_numpy_msgspec_and_tensorrt_is(
     rtx: ModuleType, copied: Path
 ) -> None:

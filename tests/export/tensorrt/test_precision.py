@@ -14,7 +14,7 @@ from export.tensorrt import int8, precision
 from export.tensorrt.build import Settings, build
 from export.tensorrt.graphs import Graph, on_cpu
 from export.tensorrt.half import half
-from export.tensorrt.parity import probabilities
+from export.tensorrt.parity import difference, probabilities
 from robult_edge import data, nvidia, subsets
 from robult_edge.bundle import Bundle, Precision
 from robult_edge.data import Dataset
@@ -84,7 +84,7 @@ def test_golden_vectors_and_interface_are_kept(
     shipped_graphs: list[Graph], converted: Converted, kind: Precision
 ) -> None:
     for graph, plain, model in zip(shipped_graphs, converted["fp32"], converted[kind], strict=True):
-        delta = precision.deviation(on_cpu(model.SerializeToString())(*graph.inputs), graph.outputs)
+        delta = difference(on_cpu(model.SerializeToString())(*graph.inputs), graph.outputs).max_rel
         assert 0 < delta <= nvidia.TOLERANCES[kind], graph.name
         assert list(model.graph.input) == list(plain.graph.input)
         assert list(model.graph.output) == list(plain.graph.output)
@@ -142,7 +142,7 @@ def test_raw_units_beyond_the_range_of_fp16_are_normalised_before_they_are_halve
     want = on_cpu(model.SerializeToString())(PASCALS)
     raw, kept = precision.faithful(model, half, [PASCALS], want, 1e-2)
     assert not kept
-    assert precision.deviation(on_cpu(raw)(PASCALS), want) < 2e-3
+    assert difference(on_cpu(raw)(PASCALS), want).max_rel < 2e-3
     halves = onnx.load_from_string(raw).graph.node
     assert sum(node.op_type == "Cast" for node in halves) == 2  # one in, one out, none between
 
@@ -152,7 +152,7 @@ def test_a_layer_that_overflows_fp16_stays_fp32_and_is_named() -> None:
     want = on_cpu(model.SerializeToString())(PASCALS)
     raw, kept = precision.faithful(model, half, [PASCALS], want, 1e-2)
     assert "MatMul_2" in kept
-    assert precision.deviation(on_cpu(raw)(PASCALS), want) < 1e-2
+    assert difference(on_cpu(raw)(PASCALS), want).max_rel < 1e-2
 
 
 def test_a_graph_that_never_met_its_golden_vectors_is_refused() -> None:

@@ -21,6 +21,8 @@ from robult_edge.nvidia import Target
 Say = Callable[[str], None]
 Runner = Callable[[bytes], Run]
 """Serialised engine → what runs it; see `export.tensorrt.gpu.runner`."""
+Convert = Callable[[Graph], tuple[bytes, frozenset[str]]]
+"""Graph → the same in the precision ordered, and the layers that stay FP32 in it."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +62,26 @@ def build_engines(
     """
     found = bundle.load(path)
     every = graphs(found)
-    missing = [graph for graph in every if not _up_to_date(graph, order)]
+    if all(_up_to_date(graph, order) for graph in every):
+        say("up to date")
+        return []
+    converted, failures = _converter(found, every, order), []
     for graph in every:
-        if graph not in missing:
+        if _up_to_date(graph, order):
             say(f"{graph.name}: up to date")
-    lesser = _conversions(found, every, order) if missing else []
-    failures = []
-    for graph in missing:
-        say(f"{graph.name}: building {order.precision} …")
+            continue
+        say(f"{graph.name}: building …")
         try:
-            model, kept = lesser[every.index(graph)]() if lesser else (graph.file.read_bytes(), ())
+            model, kept = converted(graph)
             plan = build(trt, model, order.settings)
             if runner:
                 _prove(graph, order, runner(plan))
+            say(f"{graph.name}: {len(plan) / 1e6:.1f} MB, {note(found.path, graph, order, plan)}")
         except EngineError as error:
             failures.append(f"{graph.file.name}, {order.precision}: {error}")
             continue
-        say(f"{graph.name}: {len(plan) / 1e6:.1f} MB, {note(found.path, graph, order, plan)}")
         if kept:
-            say(f"{graph.name}: for its golden vectors' sake FP32 in {', '.join(sorted(kept))}")
+            say(f"{graph.name}: FP32, to meet its golden vectors: {', '.join(sorted(kept))}")
     return failures
 
 
@@ -103,12 +106,9 @@ def _up_to_date(graph: Graph, order: Order) -> bool:
     return engine is not None and engine.batch == order.settings.batch
 
 
-def _conversions(
-    found: Bundle, every: Sequence[Graph], order: Order
-) -> list[Callable[[], tuple[bytes, frozenset[str]]]]:
-    """Per graph, what converts it to the order's precision; none for fp32, which needs no onnx."""
-    if order.precision == "fp32":
-        return []
+def _converter(found: Bundle, every: Sequence[Graph], order: Order) -> Convert:
+    if order.precision == "fp32":  # which needs no onnx
+        return lambda graph: (graph.file.read_bytes(), frozenset())
     try:
         import onnx
 
@@ -116,22 +116,24 @@ def _conversions(
     except ImportError:
         extra = {"trt": "tensorrt", "rtx": "rtx"}[order.target.flavour]
         raise MissingExtraError("onnx", extra) from None
-    converts: list[precision.Convert] = [half.half] * len(every)
+    how: dict[str, precision.Convert] = {graph.name: half.half for graph in every}
     if order.precision == "int8":
         windows = int8.calibration(found, every, order.dataset)
-        converts = [partial(int8.int8, windows=each) for each in windows]
+        how = {g.name: partial(int8.int8, windows=w) for g, w in zip(every, windows, strict=True)}
 
-    def convert(graph: Graph, how: precision.Convert) -> tuple[bytes, frozenset[str]]:
-        model = precision.named(onnx.load_from_string(graph.file.read_bytes()))
+    def convert(graph: Graph) -> tuple[bytes, frozenset[str]]:
         tolerance = nvidia.TOLERANCES[order.precision]
         try:
-            return precision.faithful(model, how, graph.inputs, graph.outputs, tolerance)
+            model = precision.named(onnx.load_from_string(graph.file.read_bytes()))
+            return precision.faithful(
+                model, how[graph.name], graph.inputs, graph.outputs, tolerance
+            )
         except EngineError:
             raise
         except Exception as error:  # onnx and onnxruntime raise classes without a common base
             raise EngineError(f"the graph cannot be converted: {one_line([str(error)])}") from None
 
-    return [partial(convert, graph, how) for graph, how in zip(every, converts, strict=True)]
+    return convert
 
 
 def _prove(graph: Graph, order: Order, run: Run) -> None:

@@ -117,6 +117,18 @@ def test_a_graph_that_cannot_be_built_leaves_the_others_whole(
     assert proof(copied, ORDER, on_cpu) is None
 
 
+def test_a_graph_that_cannot_be_converted_is_one_sentence(copied: Path, fake: list[bytes]) -> None:
+    manifest = bundle.load(copied).manifest
+    file = bundle.write_bytes(copied / "acc.onnx", b"not a graph")
+    acc = msgspec.structs.replace(manifest.branches[0], onnx=file)
+    bundle.write_manifest(
+        copied, msgspec.structs.replace(manifest, branches=(acc, *manifest.branches[1:]))
+    )
+    (failure,) = fill(copied, Order(RTX3060, "fp16", ORDER.settings))
+    assert failure.startswith("acc.onnx, fp16: the graph cannot be converted: ")
+    assert "\n" not in failure
+
+
 def test_a_full_disk_leaves_the_bundle_as_it_was(
     copied: Path, fake: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

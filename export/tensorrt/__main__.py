@@ -68,7 +68,7 @@ def orders(args: argparse.Namespace, trt: ModuleType) -> list[Order]:
     for option in ("timing_cache", "hardware_compatible", "version_compatible"):
         if rtx and getattr(args, option):
             raise EngineError(
-                f"--{option.replace('_', '-')}: TensorRT for RTX has no such thing; leave it out"
+                f"--{option.replace('_', '-')}: not to be had with TensorRT for RTX; leave it out"
             )
     settings = Settings(
         batch=(1, *args.batch),

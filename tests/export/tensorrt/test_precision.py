@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from export.onnx import write
 from export.tensorrt import int8, precision
 from export.tensorrt.build import Settings, build
 from export.tensorrt.graphs import Graph, on_cpu
@@ -18,7 +21,9 @@ from export.tensorrt.parity import difference, probabilities
 from robult_edge import data, nvidia, subsets
 from robult_edge.bundle import Bundle, Precision
 from robult_edge.data import Dataset
+from robult_edge.data.watch import MODALITIES
 from robult_edge.errors import EngineError
+from robult_edge.nn import encoders
 
 Converted = dict[Precision, list[ModelProto]]
 
@@ -182,3 +187,16 @@ def test_calibration_never_sees_a_held_out_window(
     acc, *_ = int8.calibration(shipped, shipped_graphs, None)
     assert len(acc[0]) == int8.WINDOWS
     assert not any(window.tobytes() in held_out for window in acc[0])
+
+
+def test_attention_converts_and_builds_as_well(rtx: ModuleType, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    spec = MODALITIES[0]
+    x = torch.randn(16, *spec.window_shape)
+    write(encoders.build("transformer", spec, 16).eval(), (x,), tmp_path / "f.onnx", ["x"], ["h"])
+    model, windows = precision.named(onnx.load(tmp_path / "f.onnx")), [x.numpy()]
+    want = on_cpu(model.SerializeToString())(*windows)
+    for kind, convert in (("fp16", half), ("int8", partial(int8.int8, windows=windows))):
+        raw, kept = precision.faithful(model, convert, windows, want, nvidia.TOLERANCES[kind])
+        assert not kept
+        build(rtx, raw, Settings(compute_capability="8.6"))

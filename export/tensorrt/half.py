@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
@@ -25,13 +25,13 @@ def half(model: ModelProto, kept: frozenset[str]) -> ModelProto:
     the other.
     """
     graph = shape_inference.infer_shapes(model, strict_mode=True).graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    halved = _halved(list(graph.node), _floats(graph), weights.keys(), kept)
-    made = {out for node in graph.node if node.name in halved for out in node.output}
-    in_full = {x for node in graph.node if node.name not in halved for x in node.input}
-    in_full |= {output.name for output in graph.output}
-    floats, nodes, ready = _floats(graph), list[NodeProto](), set(made)
-    constants = [tensor for tensor in graph.initializer if tensor.name in in_full]
+    floats, weights = _floats(graph), {tensor.name: tensor for tensor in graph.initializer}
+    halved = _halved(graph.node, floats, weights, kept)
+    full = [node for node in graph.node if node.name not in halved]
+    in_full = {x for node in full for x in node.input} | {output.name for output in graph.output}
+    ready = {out for node in graph.node if node.name in halved for out in node.output}
+    constants = [t for name, t in weights.items() if name in in_full or name not in floats]
+    nodes: list[NodeProto] = []
 
     def as_half(name: str) -> str:
         if name not in floats:
@@ -60,12 +60,11 @@ def half(model: ModelProto, kept: frozenset[str]) -> ModelProto:
             for out in node.output
             if out in in_full and out in floats
         )
-    integers = [t for t in graph.initializer if t.name not in floats and t.name not in in_full]
-    return _rebuilt(model, nodes, [*constants, *integers])
+    return _rebuilt(model, nodes, constants)
 
 
 def _halved(
-    nodes: Sequence[NodeProto], floats: set[str], weights: Collection[str], kept: frozenset[str]
+    nodes: Iterable[NodeProto], floats: set[str], weights: Iterable[str], kept: frozenset[str]
 ) -> set[str]:
     """Names of the nodes to compute in FP16: heavy ones, and what follows them alone."""
     halved, made = set[str](), set[str]()

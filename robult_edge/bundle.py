@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import msgspec
 import numpy as np
 
-from robult_edge import subsets
+from robult_edge import signature, subsets
 from robult_edge.errors import BundleError, SpecError
 from robult_edge.fusion import Rule
 from robult_edge.modality import ModalitySpec, common_hop_ns
@@ -205,8 +205,12 @@ def find(directory: str | Path) -> Path:
     )
 
 
-def load(directory: str | Path) -> Bundle:
+def load(directory: str | Path, public_key: str | Path | None = None) -> Bundle:
     """Read and check a bundle.
+
+    Args:
+        directory: of the bundle, or the parent of its ``engines/``.
+        public_key: file of the Ed25519 key that must have signed it; None: unsigned will do.
 
     Raises:
         BundleError: in one sentence, what is wrong with which file and how to mend it.
@@ -214,6 +218,8 @@ def load(directory: str | Path) -> Bundle:
     path = find(directory)
     where = path / MANIFEST
     raw = where.read_bytes()
+    if public_key is not None:
+        signature.verify(path, raw, Path(public_key))
     try:
         version = msgspec.json.decode(raw, type=dict).get("format")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -267,7 +273,7 @@ def reference(file: Path) -> FileRef:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write the manifest, last and atomically: readers see the old one or the new one."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    _replace(path / MANIFEST, text + b"\n")
+    replace(path / MANIFEST, text + b"\n")
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> FileRef:
@@ -279,11 +285,12 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> FileRef:
 
 def write_bytes(file: Path, content: bytes) -> FileRef:
     """Write a file in one step, replacing what was there, and refer to it."""
-    _replace(file, content)
+    replace(file, content)
     return reference(file)
 
 
-def _replace(file: Path, content: bytes) -> None:
+def replace(file: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new."""
     beside = file.with_suffix(".new")
     with beside.open("wb") as out:
         out.write(content)

@@ -17,6 +17,14 @@ class EngineError(RobultError, RuntimeError):
     """A TensorRT engine cannot be built or run here."""
 
 
+class PolicyError(RobultError, ValueError):
+    """A deployment's policy contradicts itself, or its bundle."""
+
+
+class KeysError(RobultError, ValueError):
+    """A key or token is missing or is none."""
+
+
 class FrameError(RobultError, ValueError):
     """A frame from a sensor is malformed. ``reason`` is a short, countable name for it."""
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from math import prod
+from pathlib import Path
 from types import TracebackType
 
 import msgspec
 import numpy as np
 import zmq
 
+from robult_edge.curve import client_socket
 from robult_edge.errors import FrameError
 from robult_edge.modality import ModalitySpec
 
@@ -26,6 +28,8 @@ DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 DTYPES = {name: np.dtype(name) for name in ("<f4", "<f2", "<f8", "<i2", "<i4", "|u1")}
 MAX_SOURCE_CHARS = 128
 MAX_TIME_NS = 1 << 62
+LARGEST_ITEM_BYTES = max(dtype.itemsize for dtype in DTYPES.values())
+SMALLEST_BOUND_BYTES = 4096
 
 _Header = tuple[int, str, int, int, str, tuple[int, ...]]
 _encode = msgspec.msgpack.Encoder().encode
@@ -53,6 +57,12 @@ class Frame(msgspec.Struct, frozen=True):
 def topic(modality: str) -> bytes:
     """The topic that frames of ``modality`` carry."""
     return modality.encode() + b"\0"
+
+
+def largest_part_bytes(modalities: Sequence[ModalitySpec]) -> int:
+    """The most that one part of an honest frame of any of these modalities takes."""
+    samples = max(m.capacity * prod(m.sample_shape) for m in modalities)
+    return max(SMALLEST_BOUND_BYTES, LARGEST_ITEM_BYTES * samples)
 
 
 def encode(frame: Frame) -> list[bytes]:
@@ -154,6 +164,10 @@ class SensorPublisher:
         source: the rig that this sensor belongs to.
         address: where the runtime listens for frames.
         linger_ms: how long `close` waits for unsent frames.
+        curve_keys: this client's key folder, where the runtime wants keys; see `curve`.
+
+    Raises:
+        KeysError: the folder lacks a key.
     """
 
     def __init__(
@@ -162,11 +176,12 @@ class SensorPublisher:
         source: str = "rig",
         address: str = DEFAULT_ADDRESS,
         linger_ms: int = 100,
+        curve_keys: str | Path | None = None,
     ) -> None:
         self.modality = modality
         self.source = source
         self.seq = 0
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        self._socket = client_socket(zmq.PUB, curve_keys)
         self._socket.setsockopt(zmq.LINGER, linger_ms)
         self._socket.connect(address)
 

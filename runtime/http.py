@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from robult_edge.errors import RobultError
+from runtime.exposure import Token, check_http
 from runtime.server import Server
 
 
@@ -20,15 +21,23 @@ class ControlPlane:
         address: ``host:port``.
 
     Raises:
-        RobultError: the address cannot be bound.
+        RobultError: the address cannot be bound, or others can reach it and need no token.
     """
 
     def __init__(self, server: Server, address: str) -> None:
         host, _, port = address.rpartition(":")
+        check_http(host, server.config.http_token_file, server.config.insecure)
+        token = Token(server.config.http_token_file)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                code, body = _answer(server, self.path)
+                self._reply(*_answer(server, self.path))
+
+            def do_POST(self) -> None:
+                refusal = token.refusal(self.headers.get("Authorization", ""))
+                self._reply(*(refusal or (404, {"error": f"no POST {self.path} here"})))
+
+            def _reply(self, code: int, body: dict[str, Any]) -> None:
                 content = msgspec.json.format(msgspec.json.encode(body), indent=2)
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")

@@ -124,7 +124,10 @@ def sensor(args: argparse.Namespace) -> int:
     """Be one sensor: publish its frames of every rig when they are due."""
     plays = replays(data.load(args.dataset), args.rigs)
     clock = SystemClock(args.speed)
-    publishers = [SensorPublisher(args.sensor, p.source, args.frames) for p in plays]
+    publishers = [
+        SensorPublisher(args.sensor, p.source, args.frames, curve_keys=args.curve_keys)
+        for p in plays
+    ]
     frame_samples = args.frame_samples or max(1, plays[0].modalities[args.sensor].hop // 8)
     play(plays, publishers, args.sensor, clock, args.start_ns, args.seconds, frame_samples)
     for publisher in publishers:
@@ -167,6 +170,7 @@ def _start_sensor(
             "--sensor", modality, "--start-ns", str(start_ns), "--seconds", str(seconds),
             "--speed", str(args.speed), "--frames", args.frames,
             "--frame-samples", str(args.frame_samples), "--rigs", str(args.rigs),
+            *(["--curve-keys", args.curve_keys] if args.curve_keys else []),
         ]
     )  # fmt: skip
 
@@ -190,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--frames", default=frames.DEFAULT_ADDRESS, help="where the runtime listens"
     )
+    parser.add_argument("--curve-keys", metavar="DIR", help="this client's, if the runtime has any")
     parser.add_argument("--sensor", help="be this sensor alone (how its process is started)")
     parser.add_argument("--start-ns", type=int, default=0, help="when the replay begins")
     return parser

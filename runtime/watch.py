@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import zmq
 
 from robult_edge import results
-from robult_edge.errors import MissingExtraError
+from robult_edge.curve import client_socket
+from robult_edge.errors import KeysError, MissingExtraError
 from robult_edge.results import Result
 
 try:
@@ -29,10 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Show results until Ctrl-C, or until ``--count`` of them."""
     parser = argparse.ArgumentParser(prog="python -m runtime.watch", description=__doc__)
     parser.add_argument("--results", default=results.DEFAULT_ADDRESS, help="default: %(default)s")
+    parser.add_argument("--curve-keys", metavar="DIR", help="this client's, if the runtime has any")
     parser.add_argument("--source", default="", help="show this rig alone")
     parser.add_argument("--count", type=int, default=0, help="stop after so many results")
     args = parser.parse_args(argv)
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+    try:
+        socket = client_socket(zmq.SUB, args.curve_keys)
+    except KeysError as error:
+        print(f"runtime.watch: {error}", file=sys.stderr)
+        return 2
     socket.setsockopt(zmq.SUBSCRIBE, results.topic(args.source) if args.source else b"")
     socket.connect(args.results)
     latest: dict[str, Result] = {}

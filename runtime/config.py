@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from robult_edge import frames, results
 from robult_edge.fusion import Rule
+from runtime.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,11 @@ class Config:
         results: ZeroMQ address to publish results on.
         http: host:port of the control plane; empty for none.
         fusion: late-fusion rule.
-        deadline_ms: how long a tick waits after its first window; None: a quarter of the hop, at
-            most 50 ms.
         speed: of the clock, to serve replays faster than real time.
-        max_sources: rigs served at once.
+        policy: what the deployment demands; what the command line says is already in it.
+        bundle_key: public key that the bundle must be signed for; None: unsigned ones are served.
+        http_token_file: holds the token that POST must carry; None: POST is refused.
+        insecure: listen beyond loopback without keys.
     """
 
     engines: str
@@ -29,12 +31,8 @@ class Config:
     results: str = results.DEFAULT_ADDRESS
     http: str = "127.0.0.1:8555"
     fusion: Rule = "pool"
-    deadline_ms: float | None = None
     speed: float = 1.0
-    max_sources: int = 1024
-
-    def patience_ns(self, hop_ns: int) -> int:
-        """The deadline in ns of the server's clock."""
-        if self.deadline_ms is not None:
-            return int(self.deadline_ms * 1e6)
-        return min(hop_ns // 4, int(50_000_000 * self.speed))
+    policy: Policy = field(default_factory=Policy)
+    bundle_key: str | None = None
+    http_token_file: str | None = None
+    insecure: bool = False

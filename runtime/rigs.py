@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
+
 import numpy as np
 
 from robult_edge import faults
 from robult_edge.bundle import Manifest
 from robult_edge.errors import FrameError
 from robult_edge.frames import Frame
+from robult_edge.modality import ModalitySpec
 from runtime.stream import Stream
 
+FRAMES_PER_SAMPLE = 4
+"""A source may send this many frames for every sample that its sensors take."""
+BURST_NS = 10_000_000_000
+"""And what a source may send in this time all at once, after the network stood still."""
 CATCH_UP_TICKS = 64
 """A runtime that slept longer than this many hops skips to the present; ``seq`` shows the hole."""
 
@@ -20,7 +28,6 @@ class Tick:
     Attributes:
         end_ns: where its windows end, on the runtime's clock.
         opened_ns: when its first window was complete; None before.
-        deadline_ns: when the answer goes out at the latest; set once, when it opens.
         logits, h: [M, K] and [M, d] float32 of the branches that are in.
         ends_ns: per modality, capture time of its window's last sample on the sensor's clock.
         settled: per modality, whether its window was seen (used or refused).
@@ -32,7 +39,6 @@ class Tick:
     def __init__(self, end_ns: int, modalities: int, classes: int, width: int) -> None:
         self.end_ns = end_ns
         self.opened_ns: int | None = None
-        self.deadline_ns = 0
         self.newest_ns = 0
         self.infer_ns = 0
         self.mask = 0
@@ -43,7 +49,17 @@ class Tick:
 
 
 class Rig:
-    """One source: its sensors and the tick it is at."""
+    """One source: its sensors and the tick it is at.
+
+    Attributes:
+        left_out: why a sensor that is alive may have no part in an answer.
+        due_ns: when the tick must be answered, whatever has come.
+        has_news: a frame came since the rig was last looked at.
+        heard_ns: when its newest frame came.
+        ever_alive: whether it has had an answer.
+    """
+
+    left_out = "late for this tick"
 
     def __init__(
         self, source: str, manifest: Manifest, limits: tuple[faults.Limits, ...], now_ns: int
@@ -56,6 +72,32 @@ class Rig:
         )
         self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
         self.tick = Tick(now_ns - now_ns % self.hop_ns + self.hop_ns, *self._shape)
+        self.due_ns = self._due_unopened_ns()
+        self.has_news = False
+        self.heard_ns = now_ns
+        self.ever_alive = False
+        self._budget_ns = 0
+        self._frame_cost_ns = round(
+            1e9 / (FRAMES_PER_SAMPLE * sum(m.rate_hz for m in manifest.modalities))
+        )
+
+    def place(self, i: int, frame: Frame, now_ns: int) -> None:
+        """Give a frame to its sensor, the ``i``-th.
+
+        Raises:
+            FrameError: the source sends more frames than its sensors take samples.
+        """
+        self._budget_ns = max(self._budget_ns, now_ns) + self._frame_cost_ns
+        if self._budget_ns > now_ns + BURST_NS:
+            self._budget_ns -= self._frame_cost_ns
+            raise FrameError(
+                "rate",
+                f"source {self.source!r} sends more than {FRAMES_PER_SAMPLE} frames per sample",
+            )
+        self.streams[i].place(frame, now_ns)
+        self.has_news, self.heard_ns = True, now_ns
+        if self.tick.opened_ns is None:
+            self.due_ns = self._due_unopened_ns()
 
     def next_tick(self, now_ns: int) -> None:
         """Go on to the next tick; after a long sleep, to the present."""
@@ -63,6 +105,7 @@ class Rig:
         step = 1 if behind <= CATCH_UP_TICKS else behind
         self.seq += step
         self.tick = Tick(self.tick.end_ns + step * self.hop_ns, *self._shape)
+        self.due_ns = self._due_unopened_ns()
 
     def open(self, now_ns: int, patience_ns: int) -> None:
         """The tick's first window is complete: set its deadline, once.
@@ -76,13 +119,9 @@ class Rig:
                 (s.span_ns for s in self.streams if s.awaited(end_ns, now_ns)), default=0
             )
             self.tick.opened_ns = now_ns
-            self.tick.deadline_ns = max(now_ns, self.tick.end_ns + slowest_ns) + patience_ns
+            self.due_ns = max(now_ns, self.tick.end_ns + slowest_ns) + patience_ns
 
-    @property
-    def due_ns(self) -> int:
-        """When the tick must be answered, whatever has come."""
-        if self.tick.opened_ns is not None:
-            return self.tick.deadline_ns
+    def _due_unopened_ns(self) -> int:
         slowest_ns = max(s.span_ns for s in self.streams)
         return self.tick.end_ns + max(self.hop_ns, slowest_ns + slowest_ns // 2)
 
@@ -96,6 +135,14 @@ class Rig:
             settled or not stream.awaited(self.tick.end_ns, now_ns)
             for settled, stream in zip(self.tick.settled, self.streams, strict=True)
         )
+
+    def close(self, now_ns: int) -> None:
+        """Look at the clock before the tick is answered: who is silent, and who is late."""
+        self.ever_alive |= self.tick.mask > 0
+        for stream, settled in zip(self.streams, self.tick.settled, strict=True):
+            stream.liveness.silence(now_ns)
+            if stream.liveness.alive and not settled:
+                stream.counts["late window"] += 1
 
     def windows(self, now_ns: int, patience_ns: int) -> list[tuple[int, np.ndarray]]:
         """Windows of this tick that have become complete: (modality index, window view)."""
@@ -118,12 +165,33 @@ class Rig:
 
 
 class Rigs:
-    """All sources. One place creates them, and keeps their number bounded."""
+    """All sources. One place creates and forgets them, and keeps their number bounded.
 
-    def __init__(self, manifest: Manifest, max_sources: int) -> None:
+    A served source loses its place to nobody: it has to be silent for ``idle_ns``. One that never
+    had an answer loses it sooner, once it has been silent for as long as its first answer may
+    take, so that names that somebody made up do not fill the house.
+
+    Args:
+        manifest: of the bundle.
+        max_sources: kept at once.
+        idle_ns: silence after which a source is forgotten.
+        rig: makes a source's rig, as `Rig` does.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        max_sources: int,
+        idle_ns: int = 1 << 62,
+        rig: Callable[[str, Manifest, tuple[faults.Limits, ...], int], Rig] = Rig,
+    ) -> None:
         self.rigs: dict[str, Rig] = {}
+        self.forgotten = 0
         self._manifest = manifest
         self._max_sources = max_sources
+        self._trial_ns = max(_trial_ns(m) for m in manifest.modalities)
+        self._idle_ns = max(idle_ns, self._trial_ns)
+        self._make = rig
         self._index = {name: i for i, name in enumerate(manifest.names)}
         self._limits = tuple(faults.limits(m) for m in manifest.modalities)
 
@@ -131,7 +199,7 @@ class Rigs:
         """Give a frame to its sensor.
 
         Raises:
-            FrameError: one source too many.
+            FrameError: one source too many, or more frames than the source's sensors can have.
         """
         rig = self.rigs.get(frame.source)
         if rig is None:
@@ -139,13 +207,37 @@ class Rigs:
                 raise FrameError(
                     "sources",
                     f"source {frame.source!r} refused: {len(self.rigs)} are served; "
-                    "serve more with --max-sources",
+                    "serve more with --max-sources, or a larger max_memory_mb in the policy",
                 )
-            rig = Rig(frame.source, self._manifest, self._limits, now_ns)
+            rig = self._make(frame.source, self._manifest, self._limits, now_ns)
             self.rigs[frame.source] = rig
-        rig.streams[self._index[frame.modality]].place(frame, now_ns)
+        rig.place(self._index[frame.modality], frame, now_ns)
         return rig
+
+    def waiting(self, now_ns: int) -> list[Rig]:
+        """The rigs to look at: those with news, and those whose answer is due.
+
+        A due source that has been silent for too long is forgotten in place of being answered.
+        """
+        found = [rig for rig in self.rigs.values() if rig.has_news or rig.due_ns <= now_ns]
+        for rig in found:
+            rig.has_news = False
+            least_ns = self._idle_ns if rig.ever_alive else self._trial_ns
+            if now_ns - rig.heard_ns > least_ns:
+                del self.rigs[rig.source]
+                self.forgotten += 1
+        return [rig for rig in found if rig.source in self.rigs]
 
     def next_due_ns(self) -> int | None:
         """When the next answer is due, whatever comes; None without sources."""
         return min((rig.due_ns for rig in self.rigs.values()), default=None)
+
+
+def memory_bytes(manifest: Manifest) -> int:
+    """What the samples of one source take at most."""
+    return sum(2 * m.capacity * (4 * prod(m.sample_shape) + 1) for m in manifest.modalities)
+
+
+def _trial_ns(m: ModalitySpec) -> int:
+    """How long a sensor may take to its first window, and be silent meanwhile."""
+    return round(1e9 * (m.window / m.rate_hz + m.hop_s + m.timeout_s))

@@ -7,19 +7,23 @@ import logging
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
 from robult_edge import bundle
 from robult_edge.errors import RobultError
 from runtime.config import Config
 from runtime.http import ControlPlane
+from runtime.policy import Policy
+from runtime.policy import load as load_policy
 from runtime.server import Server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM; 2 when the bundle or an address is unusable."""
-    config = parse(argv)
+    """Serve until SIGTERM; 2 when the policy, the bundle or an address is unusable."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
-        server = Server(config, bundle.load(config.engines))
+        config = parse(argv)
+        server = Server(config, bundle.load(config.engines, config.bundle_key))
         control = ControlPlane(server, config.http) if config.http else None
     except RobultError as error:
         print(f"runtime.serve: {error}", file=sys.stderr)
@@ -38,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
-    """The command line as settings."""
+    """The command line as settings; it has precedence over the policy, which has over defaults.
+
+    Raises:
+        PolicyError: the policy cannot be read.
+    """
     default = Config(engines="")
     parser = argparse.ArgumentParser(prog="python -m runtime.serve", description=__doc__)
     parser.add_argument(
@@ -58,15 +66,32 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     )
     parser.add_argument("--fusion", choices=("pool", "mean"), default=default.fusion)
     parser.add_argument(
+        "--speed", type=float, default=1.0, help="the clock's, to serve a replay at this speed"
+    )
+    parser.add_argument(
+        "--policy", metavar="TOML", help="what the deployment demands: see runtime/policy.py"
+    )
+    told = parser.add_argument_group("in place of what the policy says")
+    told.add_argument(
         "--deadline-ms",
         type=float,
         help="wait for other sensors (default: a quarter of the hop, at most 50)",
     )
-    parser.add_argument(
-        "--speed", type=float, default=1.0, help="the clock's, to serve a replay at this speed"
+    told.add_argument("--max-sources", type=int, help="rigs served at once (default: 1024)")
+    told.add_argument("--curve-keys", metavar="DIR", help="made by python -m runtime.keys")
+    security = parser.add_argument_group("security: see docs/SECURITY.md")
+    security.add_argument("--bundle-key", metavar="FILE", help="refuse what it has not signed")
+    security.add_argument("--http-token-file", metavar="FILE", help="what POST must carry")
+    security.add_argument(
+        "--insecure", action="store_true", help="listen beyond loopback without keys"
     )
-    parser.add_argument("--max-sources", type=int, default=default.max_sources)
-    return Config(**vars(parser.parse_args(argv)))
+    args = vars(parser.parse_args(argv))
+    policy, file = Policy(), args.pop("policy")
+    if file is not None:
+        policy = load_policy(file)
+    told_too = {f: args.pop(f) for f in ("deadline_ms", "max_sources", "curve_keys")}
+    given = {field: value for field, value in told_too.items() if value is not None}
+    return Config(**args, policy=msgspec.structs.replace(policy, **given))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -13,21 +14,24 @@ import numpy as np
 import zmq
 
 from robult_edge import results
-from robult_edge.bundle import Bundle
+from robult_edge.bundle import Bundle, Manifest
 from robult_edge.errors import FrameError, RobultError
+from robult_edge.frames import largest_part_bytes
 from runtime.clock import Clock, SystemClock
 from runtime.config import Config
+from runtime.curve import Gate
 from runtime.engines import Engines
+from runtime.exposure import check_socket
 from runtime.ingest import Ingest
-from runtime.rigs import Rig, Rigs
+from runtime.latest import LatestRig
+from runtime.policy import Policy, Timing
+from runtime.rigs import Rig, Rigs, memory_bytes
 from runtime.tick import Decider
 
 log = logging.getLogger("robult.server")
 
 RECEIVE_HWM = 1000
 SEND_HWM = 1000
-MAX_MESSAGE_BYTES = 128 << 20
-"""Longer ones are cut off by ZeroMQ with their connection, before they are read."""
 POLLIN = int(zmq.POLLIN)
 DRAIN_MESSAGES = 256
 """Frames taken in one turn at most, so that a flood cannot hold a due tick back."""
@@ -51,23 +55,29 @@ class Server:
         self.manifest = bundle.manifest
         self.clock = clock or SystemClock(config.speed)
         self.engines = Engines(bundle)
-        self.decider = Decider(self.manifest, config.fusion if self.engines.has_head else "mean")
+        self.decider = Decider(
+            self.manifest, config.fusion if self.engines.has_head else "mean", config.policy
+        )
         self.ingest = Ingest(self.manifest.modalities)
-        self.rigs = Rigs(self.manifest, config.max_sources)
+        timing = config.policy.timing(self.manifest.hop_ns, self.clock.speed)
+        self.rigs = _rigs(self.manifest, config.policy, timing)
         self.published = 0
         self.stopping = False
         self._started_ns = self.clock.now_ns()
-        self._patience_ns = config.patience_ns(self.manifest.hop_ns)
+        self._patience_ns = timing.patience_ns
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._frames = context.socket(zmq.SUB)
         self._frames.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
-        self._frames.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        # ZeroMQ cuts the connection of a longer one, before it is read.
+        self._frames.setsockopt(zmq.MAXMSGSIZE, largest_part_bytes(self.manifest.modalities))
         self._frames.setsockopt(zmq.SUBSCRIBE, b"")
         self._results = context.socket(zmq.PUB)
         self._results.setsockopt(zmq.SNDHWM, SEND_HWM)
         self._results.setsockopt(zmq.LINGER, 500)
-        self.frames_address = _bind(self._frames, config.frames, "--frames")
-        self.results_address = _bind(self._results, config.results, "--results")
+        keys = config.policy.curve_keys
+        self._gate = Gate(context, keys) if keys else None
+        self.frames_address = self._bind(self._frames, config.frames, "--frames")
+        self.results_address = self._bind(self._results, config.results, "--results")
 
     def run(self) -> None:
         """Serve until told to stop, then answer what has been received and close."""
@@ -92,6 +102,8 @@ class Server:
         """Close sockets and free engines."""
         self._frames.close(linger=0)
         self._results.close()
+        if self._gate:
+            self._gate.close()
         self.engines.close()
 
     def status(self) -> dict[str, Any]:
@@ -118,6 +130,18 @@ class Server:
                 for source, rig in list(self.rigs.rigs.items())
             },
         }
+
+    def _bind(self, socket: zmq.Socket[bytes], address: str, flag: str) -> str:
+        if self._gate:
+            self._gate.guard(socket)
+        check_socket(address, flag, self.config.policy.curve_keys, self.config.insecure)
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            raise RobultError(
+                f"cannot listen on {address} ({error}); is it in use? mend: {flag} ADDRESS"
+            ) from None
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def _wait_s(self) -> float:
         due_ns = self.rigs.next_due_ns()
@@ -150,7 +174,7 @@ class Server:
 
     def _answer(self) -> None:
         """Run what has become complete and publish every tick that is due."""
-        waiting = list(self.rigs.rigs.values())
+        waiting = self.rigs.waiting(self.clock.now_ns())
         while waiting:
             now_ns = self.clock.now_ns()
             self._infer(waiting, now_ns)
@@ -184,10 +208,7 @@ class Server:
 
     def _publish(self, rig: Rig) -> None:
         tick = rig.tick
-        for stream, settled in zip(rig.streams, tick.settled, strict=True):
-            stream.liveness.silence(self.clock.now_ns())
-            if stream.liveness.alive and not settled:
-                stream.counts["late window"] += 1
+        rig.close(self.clock.now_ns())
         wanted, head = self.decider.head_wants(tick.mask), None
         if wanted is not None:
             begun_ns = self.clock.now_ns()
@@ -198,14 +219,12 @@ class Server:
         self.published += 1
 
 
-def _bind(socket: zmq.Socket[bytes], address: str, flag: str) -> str:
-    try:
-        socket.bind(address)
-    except zmq.ZMQError as error:
-        raise RobultError(
-            f"cannot listen on {address} ({error}); is it in use? mend: {flag} ADDRESS"
-        ) from None
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+def _rigs(manifest: Manifest, policy: Policy, timing: Timing) -> Rigs:
+    most = int(policy.max_memory_mb * 1e6) // memory_bytes(manifest)
+    make: Callable[..., Rig] = Rig
+    if policy.mode == "latest":
+        make = partial(LatestRig, max_age_ns=timing.max_age_ns)
+    return Rigs(manifest, max(1, min(policy.max_sources, most)), timing.idle_ns, make)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class Stream:
         self.span_ns = 0
         self._limits = limits
         self._last_seq = -1
+        self._last_t_ns = 0
         self._checked_to = -1
         self._lied_to = -1
         self._gap: str | None = None
@@ -40,7 +41,8 @@ class Stream:
         ring, newest = self.ring, self.ring.newest
         self.liveness.silence(now_ns)
         sender_is_new = self.liveness.state == "stale" and frame.seq <= self._last_seq
-        if sender_is_new and ring.index_at(frame.t_ns) <= newest:
+        went_back = frame.seq > self._last_seq and frame.t_ns < self._last_t_ns
+        if went_back or (sender_is_new and ring.index_at(frame.t_ns) <= newest):
             placed = ring.restart(frame)
         else:
             placed = ring.place(frame)
@@ -51,7 +53,7 @@ class Stream:
             return
         if frame.seq > self._last_seq + 1 and self._last_seq >= 0:
             self.counts["lost"] += frame.seq - self._last_seq - 1
-        self._last_seq = frame.seq
+        self._last_seq, self._last_t_ns = frame.seq, frame.t_ns
         if placed == "clock step":
             self.clock.reset()
         if placed != "fresh":

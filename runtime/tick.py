@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from robult_edge.results import (
     Result,
 )
 from runtime.clock import Clock
+from runtime.policy import Policy
 from runtime.rigs import Rig, Tick
 
 
@@ -31,12 +32,14 @@ class SubsetRule:
         weights: [M + 1] float32, the last for the fusion head.
         threshold: least probability to stay in the prediction set.
         expected: what results carry.
+        refusal: why the policy has no decision made of this subset; None when it has.
     """
 
     uses: np.ndarray
     weights: np.ndarray
     threshold: float
     expected: Expected
+    refusal: str | None
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,31 @@ class Answer:
     weights: np.ndarray
 
 
+ANYTHING = Policy()
 NOTHING = Answer(None, {}, [], False, np.zeros((0, 0)), np.zeros(0))
 
 
 class Decider:
-    """Turns ticks into results by one fusion rule of a bundle.
+    """Turns ticks into results by one fusion rule of a bundle, as the deployment's policy allows.
 
     Args:
         manifest: of the bundle.
         rule: ``pool``, or ``mean`` where the fusion head cannot run.
+        policy: of the deployment.
+
+    Raises:
+        PolicyError: the bundle cannot keep to the policy.
     """
 
-    def __init__(self, manifest: Manifest, rule: Rule) -> None:
+    def __init__(self, manifest: Manifest, rule: Rule, policy: Policy = ANYTHING) -> None:
+        policy.check(manifest, rule)
         self.rule = rule
         self.names = manifest.names
+        self._policy = policy
         self._manifest = manifest
         best = manifest.tables[rule][-1].expected.accuracy
         self._rules = [
-            _subset_rule(entry, self.names, best, rule) for entry in manifest.tables[rule]
+            _subset_rule(entry, self.names, best, policy) for entry in manifest.tables[rule]
         ]
         self._temperatures = np.array(
             [[b.temperature] for b in manifest.branches] + [[manifest.head.temperature]],
@@ -120,7 +130,10 @@ class Decider:
         modalities = {
             name: self._part(i, rig, answer, begun_ns) for i, name in enumerate(self.names)
         }
-        decision, reason = _verdict(modalities)
+        decision, reason = _verdict(modalities, self._policy.optional)
+        abstains = self._abstains(tick, answer, begun_ns) if tick.mask else None
+        if abstains is not None:
+            answer, decision, reason = NOTHING, "none", f"no decision: {abstains}; {reason}"
         return Result(
             version=VERSION,
             source=rig.source,
@@ -138,6 +151,18 @@ class Decider:
             latency_us=_latency(tick, begun_ns, clock),
             bundle=self._manifest.name,
         )
+
+    def _abstains(self, tick: Tick, answer: Answer, now_ns: int) -> str | None:
+        """Why the policy has this answer not given; None when it is."""
+        if refusal := self._rules[tick.mask - 1].refusal:
+            return refusal
+        age_ms, oldest_ms = (now_ns - tick.end_ns) / 1e6, self._policy.max_age_ms
+        if oldest_ms is not None and age_ms > oldest_ms:
+            return f"windows ended {age_ms:.0f} ms ago, more than {oldest_ms:g}"
+        held, most = len(answer.prediction_set), self._policy.abstain_above_set_size
+        if most is not None and held > most:
+            return f"{held} classes cannot be ruled out, more than {most}"
+        return None
 
     def _answer(self, tick: Tick, head: np.ndarray | None) -> Answer:
         classes, rule = self._manifest.classes, self._rules[tick.mask - 1]
@@ -167,7 +192,7 @@ class Decider:
         live = rig.streams[i].liveness
         age_ms = round((now_ns - live.fresh_ns) / 1e6, 1) if live.fresh_ns else None
         if not rig.tick.mask >> i & 1:
-            reason = "late for this tick" if live.alive else live.reason
+            reason = rig.left_out if live.alive else live.reason
             return ModalityAnswer(live.state, reason, age_ms)
         p = answer.branches[i].tolist()
         top = max(p)
@@ -182,12 +207,16 @@ class Decider:
         )
 
 
-def _verdict(parts: Mapping[str, ModalityAnswer]) -> tuple[Decision, str]:
+def _verdict(
+    parts: Mapping[str, ModalityAnswer], optional: Collection[str]
+) -> tuple[Decision, str]:
     missing = [(name, part) for name, part in parts.items() if part.label is None]
     if not missing:
         return "ok", "all modalities alive"
     reason = "; ".join(f"{name} {part.state}: {part.reason}" for name, part in missing)
-    return "none" if len(missing) == len(parts) else "degraded", reason
+    if len(missing) == len(parts):
+        return "none", reason
+    return "ok" if all(name in optional for name, _ in missing) else "degraded", reason
 
 
 def _latency(tick: Tick, begun_ns: int, clock: Clock) -> LatencyUs:
@@ -203,10 +232,13 @@ def _latency(tick: Tick, begun_ns: int, clock: Clock) -> LatencyUs:
     )
 
 
-def _subset_rule(entry: SubsetEntry, names: tuple[str, ...], best: float, rule: Rule) -> SubsetRule:
+def _subset_rule(
+    entry: SubsetEntry, names: tuple[str, ...], best: float, policy: Policy
+) -> SubsetRule:
     return SubsetRule(
         uses=np.array([name in entry.uses for name in names]),
         weights=np.array([*entry.weights, entry.head_weight], np.float32),
         threshold=entry.threshold,
         expected=Expected(entry.expected.accuracy, best, entry.expected.coverage),
+        refusal=policy.refusal(entry),
     )

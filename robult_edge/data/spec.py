@@ -33,6 +33,7 @@ NaN means not measured: a window with NaN is absent.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -41,8 +42,13 @@ import numpy as np
 
 from robult_edge.data.dataset import Dataset, Recording, from_recordings, from_windows
 from robult_edge.data.splits import pick_groups
-from robult_edge.errors import MissingExtraError, SpecError
+from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec, common_hop_ns
+
+if sys.version_info >= (3, 11):
+    import tomllib as toml
+else:
+    import tomli as toml
 
 Invariance = Literal["jitter", "scale", "shift", "flip", "crop"]
 
@@ -128,13 +134,6 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            import tomllib as toml
-        except ImportError:  # Python 3.10
-            try:
-                import tomli as toml  # type: ignore[no-redef, import-not-found, unused-ignore]
-            except ImportError:
-                raise MissingExtraError("tomli", "train") from None
         try:
             self.raw = toml.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import ceil
@@ -90,6 +90,12 @@ class Server:
     def turn(self, wait_s: float = 0.0) -> None:
         """One turn: wait for frames, take them in, answer every tick that is due."""
         self._receive(wait_s)
+        self._answer()
+
+    def handle(self, messages: Iterable[list[bytes]]) -> None:
+        """A turn with messages that did not come over the socket."""
+        for parts in messages:
+            self._take(parts)
         self._answer()
 
     def drain(self) -> None:

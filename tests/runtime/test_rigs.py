@@ -142,17 +142,17 @@ def play(
         if following is not None and following.at_ns <= now:
             rigs.place(following.frame, now)
             following = next(queue)
-        for rig in rigs.rigs.values():
+        for rig in rigs.waiting(now):
             while True:
                 seen = used.setdefault(rig.source, {})
                 for i, window in rig.windows(now, PATIENCE):
-                    assert window.shape == (1, WINDOW)
+                    assert window.shape == rig.streams[i].spec.window_shape
                     np.testing.assert_array_equal(np.diff(window), 1)
                     seen[rig.streams[i].spec.name] = float(window[0, -1])
+                    rig.tick.mask |= 1 << i
                 if not rig.is_due(now):
                     break
-                for stream in rig.streams:
-                    stream.liveness.silence(now)
+                rig.close(now)
                 if rig.source == source:
                     answered.append(
                         Answered(

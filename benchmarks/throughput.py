@@ -1,0 +1,118 @@
+"""Windows per second of many rigs, against bare batched ONNX Runtime at the same batch.
+
+``python -m benchmarks.throughput [--sources 1 16 64 256] [--quick] [--json PATH]``
+
+The server's own turn, all checks on: frames' bytes are handed to it as its socket would hand them,
+a hop's worth per frame; rings, windows, states, engines, fusion, decision and the sending of
+results are its own. Senders are left out: on two cores they would be what is measured. Bare is the
+same sessions, branches and fusion head, on ready windows of all sources in one batch, in turns with
+the server. Each runs on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import untrained
+from robult_edge.bundle import Bundle, Manifest
+from robult_edge.frames import Frame, encode
+from runtime.config import Config
+from runtime.server import Server
+
+SENSORS = 3
+WARM_UP = 8
+ANYWHERE = "tcp://127.0.0.1:*"
+
+
+class Hand:
+    """A clock that is turned by hand, so that ticks come as fast as they are answered."""
+
+    speed = 1.0
+
+    def __init__(self, now_ns: int) -> None:
+        self.now = now_ns
+
+    def now_ns(self) -> int:
+        return self.now
+
+
+def main() -> int:
+    """Measure and print; write ``--json`` too."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sources", type=int, nargs="+", default=[1, 16, 64, 256])
+    parser.add_argument("--windows", type=int, default=30_000, help="per count of sources")
+    parser.add_argument("--quick", action="store_true", help="under 45 s")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    windows = 6_000 if args.quick else args.windows
+    loaded = untrained.make(SENSORS, Path("build") / "benchmarks" / f"{SENSORS}-sensors")
+    table = Table(title=f"windows per second, {SENSORS} sensors", title_justify="left")
+    for column in ("sources", "server", "bare", "ratio", "µs per window", "bare"):
+        table.add_column(column, justify="right")
+    figures: dict[str, float] = {}
+    for sources in args.sources:
+        per_tick = sources * SENSORS
+        ours, bare = measure(loaded, sources, max(20, windows // per_tick))
+        figures[f"batched_ratio_{sources}"] = bare / ours
+        table.add_row(
+            str(sources), f"{per_tick / ours:.0f}", f"{per_tick / bare:.0f}",
+            f"{bare / ours:.2f}", f"{ours / per_tick * 1e6:.0f}", f"{bare / per_tick * 1e6:.0f}",
+        )  # fmt: skip
+    Console().print(table)
+    if args.json:
+        args.json.write_text(json.dumps(figures))
+    return 0
+
+
+def measure(bundle: Bundle, sources: int, ticks: int) -> tuple[float, float]:
+    """Median s per tick of the server and of the bare sessions."""
+    manifest = bundle.manifest
+    hop_ns = manifest.hop_ns
+    clock = Hand((time.time_ns() // hop_ns + 1) * hop_ns)
+    start_ns = clock.now
+    rng = np.random.default_rng(0)
+    config = Config(str(bundle.path), frames=ANYWHERE, results=ANYWHERE)
+    windows = [np.zeros((sources, *m.window_shape), np.float32) for m in manifest.modalities]
+    alive = np.ones((sources, SENSORS), bool)
+    ours, bare = [], []
+    with closing(Server(config, bundle, clock)) as server:
+        for tick in track(range(ticks + WARM_UP), f"{sources} sources"):
+            messages = _messages(manifest, sources, tick, start_ns, rng)
+            clock.now = start_ns + (tick + 1) * hop_ns
+            before, begun = server.published, time.perf_counter()
+            server.handle(messages)
+            ours.append(time.perf_counter() - begun)
+            assert tick < WARM_UP or server.published == before + sources
+            begun = time.perf_counter()
+            h = [server.engines.branch(i, x)[1].copy() for i, x in enumerate(windows)]
+            server.engines.head(np.stack(h, 1), alive)
+            bare.append(time.perf_counter() - begun)
+    return float(np.median(ours[WARM_UP:])), float(np.median(bare[WARM_UP:]))
+
+
+def _messages(
+    manifest: Manifest, sources: int, tick: int, start_ns: int, rng: np.random.Generator
+) -> list[list[bytes]]:
+    """A frame of a hop's plausible samples from every sensor of every source."""
+    messages = []
+    for m in manifest.modalities:
+        assert m.stats is not None
+        t_ns = start_ns + tick * round(m.hop_s * 1e9) + m.period_ns // 2
+        samples = rng.normal(m.stats.mean, m.stats.std, (m.hop, len(m.channels)))
+        samples = np.clip(samples, m.stats.low, m.stats.high).astype(np.float32)
+        messages += [encode(Frame(m.name, f"rig-{s}", tick, t_ns, samples)) for s in range(sources)]
+    return messages
+
+
+if __name__ == "__main__":
+    sys.exit(main())

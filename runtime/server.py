@@ -186,7 +186,9 @@ class Server:
             self._infer(waiting, now_ns)
             waiting = [rig for rig in waiting if rig.is_due(self.clock.now_ns())]
             for rig in waiting:
-                self._publish(rig)
+                rig.close(self.clock.now_ns())
+            for rig, head in zip(waiting, self._heads(waiting), strict=True):
+                self._publish(rig, head)
                 rig.next_tick(self.clock.now_ns())
 
     def _infer(self, rigs: list[Rig], now_ns: int) -> None:
@@ -197,9 +199,8 @@ class Server:
                 batches.setdefault(i, []).append((rig, window))
         for i, batch in batches.items():
             begun_ns = self.clock.now_ns()
-            windows = batch[0][1][None] if len(batch) == 1 else np.stack([w for _, w in batch])
             try:
-                logits, h = self.engines.branch(i, windows)
+                logits, h = self.engines.branch(i, _stack([window for _, window in batch]))
             except Exception as error:  # an engine may fail in any way; the other branches go on
                 log.exception("branch %s failed", self.manifest.names[i])
                 for rig, _ in batch:
@@ -212,17 +213,30 @@ class Server:
                 tick.mask |= 1 << i
                 tick.infer_ns += took_ns
 
-    def _publish(self, rig: Rig) -> None:
-        tick = rig.tick
-        rig.close(self.clock.now_ns())
-        wanted, head = self.decider.head_wants(tick.mask), None
-        if wanted is not None:
+    def _heads(self, rigs: list[Rig]) -> list[np.ndarray | None]:
+        """Logits [K] of the fusion head per rig, all in one batch; None where it has no say."""
+        wanted = [self.decider.head_wants(rig.tick.mask) for rig in rigs]
+        asking = [(i, uses) for i, uses in enumerate(wanted) if uses is not None]
+        heads: list[np.ndarray | None] = [None] * len(rigs)
+        if asking:
             begun_ns = self.clock.now_ns()
-            head = self.engines.head(tick.h[None], wanted[None])[0]
-            tick.infer_ns += self.clock.now_ns() - begun_ns
+            h = _stack([rigs[i].tick.h for i, _ in asking])
+            logits = self.engines.head(h, _stack([uses for _, uses in asking]))
+            took_ns = self.clock.now_ns() - begun_ns
+            for (i, _), said in zip(asking, logits, strict=True):
+                heads[i] = said
+                rigs[i].tick.infer_ns += took_ns
+        return heads
+
+    def _publish(self, rig: Rig, head: np.ndarray | None) -> None:
         result = self.decider.decide(rig, head, self.clock)
         self._results.send_multipart(results.encode(result), copy=True)
         self.published += 1
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """One batch of them; without a copy if it is one of one."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _rigs(manifest: Manifest, policy: Policy, timing: Timing) -> Rigs:

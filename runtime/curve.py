@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from robult_edge.curve import SERVER, read_key
 from robult_edge.errors import KeysError
@@ -36,6 +35,8 @@ class Gate:
             )
         for file in allowed:
             read_key(file)
+        from zmq.auth.thread import ThreadAuthenticator  # brings asyncio, for no-one else's sake
+
         self._authenticator = ThreadAuthenticator(context)
         self._authenticator.start()
         self._authenticator.configure_curve(domain=DOMAIN, location=path / CLIENTS)

@@ -15,9 +15,9 @@ from robult_edge.modality import ModalitySpec
 from runtime.stream import Stream
 
 FRAMES_PER_SAMPLE = 4
-"""A source may send this many frames for every sample that its sensors take."""
+"""A sensor may send this many frames for every sample that it takes."""
 BURST_NS = 10_000_000_000
-"""And what a source may send in this time all at once, after the network stood still."""
+"""And what it may send in this time all at once, after the network stood still."""
 CATCH_UP_TICKS = 64
 """A runtime that slept longer than this many hops skips to the present; ``seq`` shows the hole."""
 
@@ -76,24 +76,24 @@ class Rig:
         self.has_news = False
         self.heard_ns = now_ns
         self.ever_alive = False
-        self._budget_ns = 0
-        self._frame_cost_ns = round(
-            1e9 / (FRAMES_PER_SAMPLE * sum(m.rate_hz for m in manifest.modalities))
-        )
+        # Until when a sensor's frames so far are paid for, and what one more costs.
+        self._paid_ns = [0] * len(self.streams)
+        self._cost_ns = [s.spec.period_ns // FRAMES_PER_SAMPLE for s in self.streams]
 
     def place(self, i: int, frame: Frame, now_ns: int) -> None:
         """Give a frame to its sensor, the ``i``-th.
 
         Raises:
-            FrameError: the source sends more frames than its sensors take samples.
+            FrameError: it sends more frames than it can have samples for.
         """
-        self._budget_ns = max(self._budget_ns, now_ns) + self._frame_cost_ns
-        if self._budget_ns > now_ns + BURST_NS:
-            self._budget_ns -= self._frame_cost_ns
+        paid_ns = max(self._paid_ns[i], now_ns) + self._cost_ns[i]
+        if paid_ns > now_ns + BURST_NS:
             raise FrameError(
                 "rate",
-                f"source {self.source!r} sends more than {FRAMES_PER_SAMPLE} frames per sample",
+                f"{frame.modality} of source {self.source!r} sends more than "
+                f"{FRAMES_PER_SAMPLE} frames per sample",
             )
+        self._paid_ns[i] = paid_ns
         self.streams[i].place(frame, now_ns)
         self.has_news, self.heard_ns = True, now_ns
         if self.tick.opened_ns is None:
@@ -199,7 +199,7 @@ class Rigs:
         """Give a frame to its sensor.
 
         Raises:
-            FrameError: one source too many, or more frames than the source's sensors can have.
+            FrameError: one source too many, or more frames than the sensor has samples for.
         """
         rig = self.rigs.get(frame.source)
         if rig is None:

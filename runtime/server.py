@@ -121,6 +121,7 @@ class Server:
             "engines": self.engines.choices,
             "uptime_s": round((now_ns - self._started_ns) / 1e9 / self.clock.speed, 1),
             "results_published": self.published,
+            "sources_forgotten": self.rigs.forgotten,
             "frames_received": self.ingest.received,
             "frames_rejected": dict(self.ingest.rejected),
             "last_rejection": dict(self.ingest.last_error),

@@ -84,4 +84,4 @@ class LatestRig(Rig):
         self._answered_ns = before.end_ns
         self.tick = Tick(max(before.end_ns + hop_ns, now_ns - now_ns % hop_ns), *self._shape)
         self.tick.logits, self.tick.h, self.tick.ends_ns = before.logits, before.h, before.ends_ns
-        self.due_ns = self._due_unopened_ns()
+        self.due_ns = self.tick.end_ns + self._slack_ns

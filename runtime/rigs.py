@@ -72,7 +72,8 @@ class Rig:
         )
         self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
         self.tick = Tick(now_ns - now_ns % self.hop_ns + self.hop_ns, *self._shape)
-        self.due_ns = self._due_unopened_ns()
+        self._slack_ns = self.hop_ns  # after its end, to when a tick without windows is due
+        self.due_ns = self.tick.end_ns + self._slack_ns
         self.has_news = False
         self.heard_ns = now_ns
         self.ever_alive = False
@@ -94,10 +95,15 @@ class Rig:
                 f"{FRAMES_PER_SAMPLE} frames per sample",
             )
         self._paid_ns[i] = paid_ns
-        self.streams[i].place(frame, now_ns)
+        stream = self.streams[i]
+        span_ns = stream.span_ns
+        stream.place(frame, now_ns)
         self.has_news, self.heard_ns = True, now_ns
-        if self.tick.opened_ns is None:
-            self.due_ns = self._due_unopened_ns()
+        if stream.span_ns != span_ns:
+            slowest_ns = max(s.span_ns for s in self.streams)
+            self._slack_ns = max(self.hop_ns, slowest_ns + slowest_ns // 2)
+            if self.tick.opened_ns is None:
+                self.due_ns = self.tick.end_ns + self._slack_ns
 
     def next_tick(self, now_ns: int) -> None:
         """Go on to the next tick; after a long sleep, to the present."""
@@ -105,7 +111,7 @@ class Rig:
         step = 1 if behind <= CATCH_UP_TICKS else behind
         self.seq += step
         self.tick = Tick(self.tick.end_ns + step * self.hop_ns, *self._shape)
-        self.due_ns = self._due_unopened_ns()
+        self.due_ns = self.tick.end_ns + self._slack_ns
 
     def open(self, now_ns: int, patience_ns: int) -> None:
         """The tick's first window is complete: set its deadline, once.
@@ -120,10 +126,6 @@ class Rig:
             )
             self.tick.opened_ns = now_ns
             self.due_ns = max(now_ns, self.tick.end_ns + slowest_ns) + patience_ns
-
-    def _due_unopened_ns(self) -> int:
-        slowest_ns = max(s.span_ns for s in self.streams)
-        return self.tick.end_ns + max(self.hop_ns, slowest_ns + slowest_ns // 2)
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the tick is to be answered now: all alive are in, or the time is up."""

@@ -44,6 +44,7 @@ class Gate:
     def guard(self, socket: zmq.Socket[bytes]) -> None:
         """Let ``socket``, not bound yet, take encrypted connections of allowed clients alone."""
         socket.zap_domain = DOMAIN.encode()
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody to ask: nobody may
         socket.curve_server = True
         socket.curve_publickey, socket.curve_secretkey = self._public, self._secret
 

@@ -17,7 +17,9 @@ from runtime.stream import Stream
 FRAMES_PER_SAMPLE = 4
 """A sensor may send this many frames for every sample that it takes."""
 BURST_NS = 10_000_000_000
-"""And what it may send in this time all at once, after the network stood still."""
+"""And what it may send in this time all at once, after the network stood still;"""
+BURST_FRAMES = 64
+"""a slow one, this many."""
 CATCH_UP_TICKS = 64
 """A runtime that slept longer than this many hops skips to the present; ``seq`` shows the hole."""
 
@@ -88,7 +90,7 @@ class Rig:
             FrameError: it sends more frames than it can have samples for.
         """
         paid_ns = max(self._paid_ns[i], now_ns) + self._cost_ns[i]
-        if paid_ns > now_ns + BURST_NS:
+        if paid_ns > now_ns + max(BURST_NS, BURST_FRAMES * self._cost_ns[i]):
             raise FrameError(
                 "rate",
                 f"{frame.modality} of source {self.source!r} sends more than "

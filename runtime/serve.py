@@ -11,10 +11,10 @@ import msgspec
 
 from robult_edge import bundle
 from robult_edge.errors import RobultError
+from runtime import policy
 from runtime.config import Config
 from runtime.http import ControlPlane
 from runtime.policy import Policy
-from runtime.policy import load as load_policy
 from runtime.server import Server
 
 
@@ -71,14 +71,14 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     parser.add_argument(
         "--policy", metavar="TOML", help="what the deployment demands: see runtime/policy.py"
     )
-    told = parser.add_argument_group("in place of what the policy says")
-    told.add_argument(
+    instead = parser.add_argument_group("in place of what the policy says")
+    instead.add_argument(
         "--deadline-ms",
         type=float,
         help="wait for other sensors (default: a quarter of the hop, at most 50)",
     )
-    told.add_argument("--max-sources", type=int, help="rigs served at once (default: 1024)")
-    told.add_argument("--curve-keys", metavar="DIR", help="made by python -m runtime.keys")
+    instead.add_argument("--max-sources", type=int, help="rigs served at once (default: 1024)")
+    instead.add_argument("--curve-keys", metavar="DIR", help="made by python -m runtime.keys")
     security = parser.add_argument_group("security: see docs/SECURITY.md")
     security.add_argument("--bundle-key", metavar="FILE", help="refuse what it has not signed")
     security.add_argument("--http-token-file", metavar="FILE", help="what POST must carry")
@@ -86,12 +86,11 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         "--insecure", action="store_true", help="listen beyond loopback without keys"
     )
     args = vars(parser.parse_args(argv))
-    policy, file = Policy(), args.pop("policy")
-    if file is not None:
-        policy = load_policy(file)
-    told_too = {f: args.pop(f) for f in ("deadline_ms", "max_sources", "curve_keys")}
-    given = {field: value for field, value in told_too.items() if value is not None}
-    return Config(**args, policy=msgspec.structs.replace(policy, **given))
+    file = args.pop("policy")
+    written = Policy() if file is None else policy.load(file)
+    asked = {field: args.pop(field) for field in ("deadline_ms", "max_sources", "curve_keys")}
+    given = {field: value for field, value in asked.items() if value is not None}
+    return Config(**args, policy=msgspec.structs.replace(written, **given))
 
 
 if __name__ == "__main__":

@@ -111,6 +111,14 @@ def test_a_stranger_is_refused(
         assert outcome(kind, address, theirs) & REFUSED, "and again"
 
 
+def test_while_nobody_can_say_who_is_allowed_nobody_is(shipped: Bundle, folder: Path) -> None:
+    with guarded(shipped, folder) as server:
+        assert outcome(zmq.PUB, server.frames_address, folder / "wrist") == SHAKEN
+        assert server._gate is not None
+        server._gate.close()
+        assert outcome(zmq.PUB, server.frames_address, folder / "wrist") & REFUSED
+
+
 def test_a_client_with_keys_does_not_talk_to_a_runtime_without(
     shipped: Bundle, folder: Path
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robult_edge.errors import FrameError
+from robult_edge.frames import Frame
 from runtime.rigs import BURST_NS, Rigs, memory_bytes
 from tests.runtime.test_rigs import (
     BOTH,
@@ -145,6 +146,18 @@ def test_a_sensor_that_sends_too_many_frames_is_held_and_the_others_are_not() ->
     house.place(sensor("gyro", 0.1)[0].frame, T0)
     house.place(sensor("acc", 0.1, "other")[0].frame, T0)
     house.place(frame, T0 + SECOND // 200)
+
+
+def test_a_sensor_that_takes_a_sample_a_minute_may_send_it() -> None:
+    acc = msgspec.structs.replace(BOTH.modalities[0], rate_hz=1 / 60, hop=1, window=2)
+    gyro = msgspec.structs.replace(acc, name="gyro")
+    house = Rigs(msgspec.structs.replace(BOTH, modalities=(acc, gyro)), 1)
+    for minute in range(10):
+        at = T0 + minute * 60 * SECOND
+        samples = np.full((1, 1), minute, np.float32)
+        for _ in range(3):
+            house.place(Frame("acc", "rig", minute, at, samples), at)
+    assert house.rigs["rig"].streams[0].counts["fresh"] == 10
 
 
 def test_honest_sensors_may_send_a_sample_per_frame_and_every_frame_twice() -> None:

@@ -1,12 +1,14 @@
 """Data sets: built in, brought along, cut, split."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from robult_edge.data import load, splits, synthetic, windows
+from robult_edge.data.mapped import MappedWindows
 from robult_edge.data.stats import channel_stats
 from robult_edge.errors import MissingExtraError, SpecError
 from robult_edge.modality import ModalitySpec, common_hop_ns
@@ -71,6 +73,23 @@ def test_own_windows_make_the_round_trip(mine):
     stats = data.modalities[1].stats
     assert stats is not None
     assert stats.mean[0] == pytest.approx(raw["fill"][:4].mean(), rel=1e-5)
+
+
+def test_a_folder_of_npy_is_read_as_their_npz(mine):
+    packed = load(str(mine))
+    with zipfile.ZipFile(mine / "mine.npz") as file:
+        file.extractall(mine / "mine")
+    (mine / "dataset.toml").write_text(TOML.replace("mine.npz", "mine"), encoding="utf-8")
+    spread = load(str(mine))
+    assert spread.modalities == packed.modalities
+    for name, there in packed.windows.items():
+        assert isinstance(spread.windows[name], MappedWindows)
+        assert spread.windows[name].shape == there.shape
+        for rows in (slice(1, 3), np.array([5, 0]), packed.test):
+            np.testing.assert_array_equal(spread.windows[name][rows], there[rows])
+    (mine / "mine" / "label.npy").unlink()
+    with pytest.raises(SpecError, match=r"labels is 'label'.*in mine: "):
+        load(str(mine))
 
 
 def test_windows_come_back_out_of_their_recordings(mine):
@@ -213,7 +232,7 @@ def test_channel_stats_leave_nan_out_and_see_stillness():
     rng = np.random.default_rng(1)
     x = np.stack([rng.normal(5, 2, 4000), np.full(4000, 3.0)], 1).astype(np.float32)
     x[10] = np.nan
-    stats = channel_stats([x], hop=20)
+    stats = channel_stats(lambda: [x], hop=20)
     assert stats.mean[0] == pytest.approx(5, abs=0.1)
     assert stats.std == (pytest.approx(2, abs=0.1), 1.0)
     assert stats.low[0] < -0.5 < 10.5 < stats.high[0]
@@ -373,4 +392,4 @@ def test_images_keep_their_planes():
     cut, present, _ = windows.cut_all({"cam": frames}, np.zeros(3, int), (spec,))
     np.testing.assert_array_equal(cut["cam"], frames)
     assert present.all()
-    assert len(channel_stats([frames], 1).mean) == 2
+    assert len(channel_stats(lambda: [frames], 1).mean) == 2

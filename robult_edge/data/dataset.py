@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 import numpy as np
 
 from robult_edge.data import windows as win
+from robult_edge.data.mapped import MappedWindows, Windows, measured, select
 from robult_edge.data.stats import channel_stats
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec, common_hop_ns
@@ -28,7 +30,7 @@ class Recording:
 
     name: str
     group: str
-    samples: dict[str, np.ndarray]
+    samples: Mapping[str, np.ndarray]
     labels: np.ndarray
 
 
@@ -40,7 +42,8 @@ class Dataset:
         name: of the data set.
         classes: K names.
         modalities: M sensors, statistics from the training groups alone.
-        windows: per modality float32 [N, *window_shape], raw units, zeros where absent.
+        windows: per modality float32 [N, *window_shape], raw units, zeros where absent; in memory
+            or on disk.
         present: [N, M] bool.
         y: int64 [N] class, −1 unknown.
         groups: [N] str.
@@ -53,12 +56,12 @@ class Dataset:
     name: str
     classes: tuple[str, ...]
     modalities: tuple[ModalitySpec, ...]
-    windows: dict[str, np.ndarray]
+    windows: dict[str, Windows]
     present: np.ndarray
     y: np.ndarray
     groups: np.ndarray
     test: np.ndarray
-    recordings: tuple[Recording, ...]
+    recordings: Sequence[Recording]
     test_groups: tuple[str, ...]
     invariances: dict[str, tuple[str, ...]]
 
@@ -92,7 +95,9 @@ def from_recordings(
             f"data set {name!r}: no recording is long enough for one window; "
             f"give a smaller window than {max(m.window for m in modalities)}"
         )
-    windows = {m.name: np.concatenate([w[m.name] for w, _, _ in parts])[keep] for m in modalities}
+    windows: dict[str, Windows] = {
+        m.name: np.concatenate([w[m.name] for w, _, _ in parts])[keep] for m in modalities
+    }
     return Dataset(
         name=name,
         classes=classes,
@@ -112,7 +117,7 @@ def from_windows(
     name: str,
     classes: tuple[str, ...],
     modalities: tuple[ModalitySpec, ...],
-    windows: dict[str, np.ndarray],
+    windows: Mapping[str, Windows],
     y: np.ndarray,
     groups: np.ndarray,
     test_groups: tuple[str, ...],
@@ -124,28 +129,21 @@ def from_windows(
         windows: per modality [N, *window_shape]; one that holds a NaN is absent.
     """
     common_hop_ns(modalities)
-    raw = {m.name: windows[m.name].astype(np.float32) for m in modalities}
-    present = np.stack([np.isfinite(raw[m.name]).reshape(len(y), -1).all(1) for m in modalities], 1)
-    recordings = tuple(
-        Recording(
-            name=str(group),
-            group=str(group),
-            samples={
-                m.name: _back_to_back(raw[m.name][groups == group], present[groups == group, i], m)
-                for i, m in enumerate(modalities)
-            },
-            labels=np.repeat(y[groups == group], modalities[0].window),
-        )
-        for group in dict.fromkeys(groups.tolist())
-    )
-    keep = present.any(1)
+    raw: dict[str, Windows] = {}
+    present = np.zeros((len(y), len(modalities)), bool)
     for i, m in enumerate(modalities):
-        raw[m.name][~present[:, i]] = 0
+        w = windows[m.name]
+        raw[m.name] = w = w if isinstance(w, MappedWindows) else w.astype(np.float32)
+        present[:, i] = measured(w)
+        if isinstance(w, np.ndarray):
+            w[~present[:, i]] = 0
+    recordings = _Groups(modalities, raw, present, y, groups)
+    keep = np.flatnonzero(present.any(1))
     return Dataset(
         name=name,
         classes=classes,
         modalities=_with_stats(modalities, recordings, test_groups),
-        windows={name: w[keep] for name, w in raw.items()},
+        windows={m.name: select(raw[m.name], keep) for m in modalities},
         present=present[keep],
         y=y[keep],
         groups=groups[keep],
@@ -156,12 +154,53 @@ def from_windows(
     )
 
 
-def _back_to_back(windows: np.ndarray, present: np.ndarray, spec: ModalitySpec) -> np.ndarray:
-    """Windows [k, *window_shape] as samples [k · T, *sample_shape], absent ones all NaN."""
-    windows = np.where(present.reshape(-1, *[1] * (windows.ndim - 1)), windows, np.nan)
-    if spec.size is None:
-        windows = windows.transpose(0, 2, 1).reshape(-1, len(spec.channels))
-    return np.ascontiguousarray(windows, np.float32)
+class _Groups(Sequence[Recording]):
+    """A recording per group, put together when it is looked at: windows need not fit in memory."""
+
+    def __init__(
+        self,
+        modalities: tuple[ModalitySpec, ...],
+        windows: Mapping[str, Windows],
+        present: np.ndarray,
+        y: np.ndarray,
+        groups: np.ndarray,
+    ) -> None:
+        self.modalities, self.windows, self.present, self.y = modalities, windows, present, y
+        names, first, which = np.unique(groups, return_index=True, return_inverse=True)
+        self.names = names
+        self.rows = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
+        self.order = np.argsort(first)  # as they first occur
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Recording:  # type: ignore[override]
+        group = self.order[index]
+        name, rows = str(self.names[group]), self.rows[group]
+        labels = np.repeat(self.y[rows], self.modalities[0].window)
+        return Recording(name, name, _BackToBack(self, rows), labels)
+
+
+@dataclass(frozen=True)
+class _BackToBack(Mapping[str, np.ndarray]):
+    """Per modality the windows of some rows as samples [k · T, *sample_shape], absent ones NaN."""
+
+    of: _Groups
+    rows: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        i = [m.name for m in self.of.modalities].index(name)
+        spec, windows = self.of.modalities[i], self.of.windows[name][self.rows]
+        windows[~self.of.present[self.rows, i]] = np.nan
+        if spec.size is None:
+            windows = windows.transpose(0, 2, 1).reshape(-1, len(spec.channels))
+        return np.ascontiguousarray(windows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.of.windows)
+
+    def __len__(self) -> int:
+        return len(self.of.windows)
 
 
 def _with_stats(
@@ -169,8 +208,10 @@ def _with_stats(
     recordings: Sequence[Recording],
     test_groups: tuple[str, ...],
 ) -> tuple[ModalitySpec, ...]:
-    train = [r for r in recordings if r.group not in test_groups]
+    def training(name: str) -> Iterator[np.ndarray]:
+        return (r.samples[name] for r in recordings if r.group not in test_groups)
+
     return tuple(
-        msgspec.structs.replace(m, stats=channel_stats([r.samples[m.name] for r in train], m.hop))
+        msgspec.structs.replace(m, stats=channel_stats(partial(training, m.name), m.hop))
         for m in modalities
     )

@@ -21,6 +21,10 @@ Ready windows, one array per modality ([N, C, T], [N, C] or [N, C, H, W]) and on
     # timeout_s = 120.0               # default: two hops, at least half a second
     # invariant_to = ["jitter"]       # what does not change the class; see train.augment
 
+Windows that do not fit in memory stay on disk: ``data`` is a folder that holds each array as a
+``.npy`` (``python -m zipfile -e hydraulic.npz hydraulic/`` makes one of a ``.npz``). Only a group
+at a time, and then the rows of a batch, are read.
+
 Recordings (``form = "recordings"``, with ``hop_s``) in one ``.npz``: arrays [n, C] on one common
 timeline, ``labels`` and ``groups`` [n], and ``recordings``, the name of an index array [n]. Or
 ``data`` is a folder with one ``.npz`` per recording: one array [n, C] per modality at its own rate
@@ -41,6 +45,7 @@ import msgspec
 import numpy as np
 
 from robult_edge.data.dataset import Dataset, Recording, from_recordings, from_windows
+from robult_edge.data.mapped import MappedWindows, Windows
 from robult_edge.data.splits import pick_groups
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec, common_hop_ns
@@ -107,7 +112,7 @@ def load(path: Path, data_dir: Path | None = None) -> Dataset:
     }
     if spec.form == "windows":
         npz = _Npz(data, reader)
-        labels = npz.get("labels", spec.labels)
+        labels = np.asarray(npz.get("labels", spec.labels))
         y = reader.classes(labels, spec)
         groups = _texts(npz.rows("groups", spec.groups, len(y)))
         windows = {
@@ -265,16 +270,23 @@ class _Reader:
 
 
 class _Npz:
-    """Arrays of one ``.npz``, checked as they are taken; pickles are never opened."""
+    """Arrays of one ``.npz``, or of a folder of ``.npy``, which stay on disk.
+
+    They are checked as they are taken; pickles are never opened.
+    """
 
     def __init__(self, path: Path, reader: _Reader) -> None:
         self.path, self.reader = path, reader
+        kind = "a folder of .npy" if path.is_dir() else ".npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                self.arrays = {key: file[key] for key in file}
+            if path.is_dir():
+                self.arrays = {f.stem: np.load(f, mmap_mode="r") for f in path.glob("*.npy")}
+            else:
+                with np.load(path, allow_pickle=False) as file:
+                    self.arrays = {key: file[key] for key in file}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise SpecError(
-                f"{reader.path}: data file {path} cannot be read as .npz of plain arrays: {error}"
+                f"{reader.path}: data file {path} cannot be read as {kind} of plain arrays: {error}"
             ) from None
 
     def get(self, field: str, array: str) -> np.ndarray:
@@ -289,14 +301,15 @@ class _Npz:
             self.reader.refuse(field, array, f"an array of shape ({n},); it is {values.shape}")
         return values
 
-    def windows(self, field: str, array: str, m: ModalitySpec, n: int) -> np.ndarray:
+    def windows(self, field: str, array: str, m: ModalitySpec, n: int) -> Windows:
         values = self.get(field, array)
         want = (n, *m.window_shape)
         if values.shape == want[:-1] and m.window == 1 and m.size is None:
             values = values[..., None]
         if values.shape != want:
             self.reader.refuse(field, array, f"an array of shape {want}; it is {values.shape}")
-        return values
+        on_disk = isinstance(values, np.memmap)
+        return MappedWindows(self.path / f"{array}.npy", m.window_shape) if on_disk else values
 
     def samples(self, field: str, array: str, m: ModalitySpec) -> np.ndarray:
         values = self.get(field, array)

@@ -2,46 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from robult_edge.modality import ChannelStats
 
-LOW, HIGH, SPREAD = 0.001, 0.999, 0.001
+TAIL = 0.001
+"""Share of the values below ``low``, above ``high``, and of the hops below ``spread``."""
+PIECE = 1 << 20
+"""Numbers looked at at once."""
 
 
-def channel_stats(recordings: Sequence[np.ndarray], hop: int) -> ChannelStats:
+def channel_stats(recordings: Callable[[], Iterable[np.ndarray]], hop: int) -> ChannelStats:
     """Statistics per channel over training recordings, samples with NaN left out.
 
+    One recording is in memory at a time, and of all others no more than the tails.
+
     Args:
-        recordings: sample arrays [n, C] or [n, C, H, W], raw units.
+        recordings: gives the sample arrays [n, C] or [n, C, H, W], raw units, at every call anew.
         hop: samples per hop; ``spread`` is the 0.1 % quantile of (max − min) within one.
     """
-    channels = recordings[0].shape[1]
-    measured, spreads = [], []
-    for samples in recordings:
-        # Pixels of an image are values of its colour plane: [n, C, pixels].
-        flat = samples.reshape(len(samples), channels, -1)
-        measured.append(flat[np.isfinite(flat).all((1, 2))])
-        hops = flat[: len(flat) // hop * hop].reshape(-1, hop, channels, flat.shape[2])
-        hops = hops[np.isfinite(hops).all((1, 2, 3))]
-        spreads.append(hops.max((1, 3)) - hops.min((1, 3)))
-    values = np.concatenate(measured).astype(np.float64).transpose(1, 0, 2).reshape(channels, -1)
-    if not values.size:
-        zero, one = (0.0,) * channels, (1.0,) * channels
-        return ChannelStats(mean=zero, std=one, low=zero, high=zero, spread=zero)
-    spread = np.concatenate(spreads)
-    std = values.std(1)
+    n, hops, total = 0, 0, np.zeros(1)
+    for values, spreads in _looked_at(recordings, hop):
+        n, hops = n + values.shape[1], hops + spreads.shape[1]
+        total = total + values.sum(1, dtype=np.float64)
+    mean = total / max(n, 1)
+
+    squares = np.zeros_like(mean)
+    low = high = spread = np.zeros((len(values), 0), np.float32)
+    for values, spreads in _looked_at(recordings, hop):
+        off = values - mean[:, None]
+        squares += np.einsum("cn,cn->c", off, off)
+        low = _least(low, values, n)
+        high = _least(high, -values, n)
+        spread = _least(spread, spreads, hops)
+    std = np.sqrt(squares / max(n, 1))
     # A channel that never moved would divide by zero; leave it unscaled instead.
-    std = np.where(std > 1e-6 * np.maximum(np.abs(values.mean(1)), 1e-6), std, 1.0)
+    std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
     return ChannelStats(
-        mean=_numbers(values.mean(1)),
+        mean=_numbers(mean),
         std=_numbers(std),
-        low=_numbers(np.quantile(values, LOW, axis=1)),
-        high=_numbers(np.quantile(values, HIGH, axis=1)),
-        spread=_numbers(np.quantile(spread, SPREAD, axis=0) if len(spread) else np.zeros(channels)),
+        low=_numbers(_quantile(low, n)),
+        high=_numbers(0.0 - _quantile(high, n)),
+        spread=_numbers(_quantile(spread, hops)),
     )
+
+
+def _looked_at(
+    recordings: Callable[[], Iterable[np.ndarray]], hop: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Piece by piece the finite values [C, n] and the spreads of whole hops [C, k]."""
+    for samples in recordings():
+        step = hop * max(1, PIECE // (hop * samples[:1].size or 1))
+        for piece in np.split(samples, range(step, len(samples), step)):
+            channels = piece.shape[1]
+            # Pixels of an image are values of its colour plane: [n, C, pixels].
+            flat = piece.reshape(len(piece), channels, -1)
+            values = flat[np.isfinite(flat).all((1, 2))].transpose(1, 0, 2).reshape(channels, -1)
+            hops = flat[: len(flat) // hop * hop].reshape(-1, hop, channels, flat.shape[2])
+            hops = hops[np.isfinite(hops).all((1, 2, 3))]
+            yield values, (hops.max((1, 3)) - hops.min((1, 3))).T
+
+
+def _least(kept: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """The least values [C, k] so far, as many as the quantile of ``n`` in all wants."""
+    k = int(TAIL * max(n - 1, 0)) + 2
+    both = np.concatenate([kept, values], 1)
+    return np.partition(both, k - 1, axis=1)[:, :k] if both.shape[1] > k else both
+
+
+def _quantile(least: np.ndarray, n: int) -> np.ndarray:
+    """The ``TAIL`` quantile [C] of ``n`` values, of which the least are given; 0 of none."""
+    if not n:
+        return np.zeros(len(least))
+    place = TAIL * (n - 1)
+    below = int(place)
+    a, b = np.sort(least, 1).astype(np.float64)[:, [below, min(below + 1, n - 1)]].T
+    return a + (b - a) * (place - below)
 
 
 def _numbers(values: np.ndarray) -> tuple[float, ...]:

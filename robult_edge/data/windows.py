@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from robult_edge.modality import ModalitySpec
@@ -44,7 +46,7 @@ def ticks(lengths: dict[str, int], modalities: tuple[ModalitySpec, ...]) -> rang
 
 
 def cut_all(
-    samples: dict[str, np.ndarray], labels: np.ndarray, modalities: tuple[ModalitySpec, ...]
+    samples: Mapping[str, np.ndarray], labels: np.ndarray, modalities: tuple[ModalitySpec, ...]
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Every window of a recording.
 

@@ -14,7 +14,7 @@ from robult_edge.errors import RobultError
 from robult_edge.nn.checkpoint import load_model
 from train import crossfit, loop
 from train.__main__ import main
-from train.augment import AUGMENTATIONS, augment
+from train.augment import AUGMENTATIONS, Noise, augment
 from train.config import TrainConfig
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
@@ -68,6 +68,23 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path):
         state = load_file(tmp_path / run / "folds" / "fold0" / "state.safetensors")
         assert any(k.startswith("optimiser/") for k in state)
     assert same(*(load_file(tmp_path / r / "folds" / "fold0" / "state.safetensors") for r in "ab"))
+
+
+def test_half_precision_trains_to_finite_losses(tmp_path, monkeypatch):
+    plan = crossfit.make_plan(load(SMALL), QUICK)
+    monkeypatch.setattr(loop, "autocast", lambda on: torch.autocast(on.type, torch.bfloat16))
+    seen = []
+    loop.train_fold(plan, QUICK, 0, tmp_path / "folds", seen.append)
+    assert len(seen) == QUICK.epochs
+    assert all(0 < now.loss < 10 for now in seen)
+    weights = snapshot(tmp_path / "folds", 0, 3)
+    assert all(w.isfinite().all() for w in weights.values())
+    assert weights["c.weight"].dtype == torch.float32
+
+
+def test_without_a_gpu_training_is_in_full_precision():
+    with loop.autocast(torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
 def test_truth_outside_the_budget_changes_nothing(tmp_path):
@@ -197,15 +214,15 @@ def test_labels_in_a_single_group_are_refused():
 
 
 def test_augmentation_does_only_what_is_declared():
-    generator = torch.Generator().manual_seed(0)
+    noise = Noise(torch.Generator().manual_seed(0), 6, slice(None))
     series, image = torch.randn(6, 3, 32), torch.randn(6, 3, 16, 24)
     std = torch.ones(3, 1)
-    assert torch.equal(augment(series, std, (), generator), series)
+    assert torch.equal(augment(series, std, (), noise), series)
     for name in ("jitter", "scale", "shift"):
-        changed = augment(series, std, (name,), generator)
+        changed = augment(series, std, (name,), noise)
         assert changed.shape == series.shape
         assert not torch.equal(changed, series)
-    shifted = AUGMENTATIONS["shift"](series, std, generator)
+    shifted = AUGMENTATIONS["shift"](series, std, noise)
     torch.testing.assert_close(shifted.sort(2)[0], series.sort(2)[0])
     for name in ("jitter", "scale", "flip", "crop"):
-        assert augment(image, std[:, :, None], (name,), generator).shape == image.shape
+        assert augment(image, std[:, :, None], (name,), noise).shape == image.shape

@@ -1,4 +1,7 @@
-"""``python -m train --dataset watch --labels 0.05 --out runs/watch``."""
+"""``python -m train --dataset watch --labels 0.05 --out runs/watch``.
+
+``torchrun --nproc-per-node 4 -m train ...`` does the same on four GPUs of a machine.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from rich.table import Table
 from robult_edge.data import load
 from robult_edge.errors import RobultError
 from robult_edge.nn.checkpoint import RunInfo, load_model, save_model
-from train import crossfit, loop
+from train import crossfit, distributed, loop
 from train.config import TrainConfig
 from train.plan import Plan
 
@@ -27,19 +30,25 @@ from train.plan import Plan
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     options = _parser().parse_args(arguments)
-    console = Console()
-    try:
-        info = train(options.dataset, _config(options), options.out, options.resume, console)
-    except RobultError as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
-        return 2
-    console.print(_table(info))
-    console.print(f"{options.out}: {info.epochs} epochs, {sum(info.label_counts)} labels")
+    with distributed.group(options.device):
+        console = Console(quiet=not distributed.leads())
+        try:
+            info = train(options.dataset, _config(options), options.out, options.resume, console)
+        except RobultError as error:
+            console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
+            return 2
+    if info is not None:
+        console.print(_table(info))
+        console.print(f"{options.out}: {info.epochs} epochs, {sum(info.label_counts)} labels")
     return 0
 
 
-def train(source: str, config: TrainConfig, out: Path, resume: bool, console: Console) -> RunInfo:
+def train(
+    source: str, config: TrainConfig, out: Path, resume: bool, console: Console
+) -> RunInfo | None:
     """Train on a data set and leave run.json, model.safetensors and oof.npz in ``out``.
+
+    Of several processes that train together the leading one does so, and has the result.
 
     Args:
         source: as ``robult_edge.data.load`` takes it.
@@ -51,11 +60,14 @@ def train(source: str, config: TrainConfig, out: Path, resume: bool, console: Co
     dataset = load(source)
     plan = crossfit.make_plan(dataset, config)
     loop.build(plan, config)  # a wrong setting is found before anything is written
-    if _begin(out, source, config, resume):
+    if distributed.agreed(lambda: _begin(out, source, config, resume)):
         return load_model(out)[1]
+    if not distributed.leads():
+        crossfit.train_all(plan, config, out / "folds", lambda _: None)
+        return None
     with _bars(console, plan, config) as report:
         fitted = crossfit.fit(plan, config, out / "folds", report)
-    model = loop.build(plan, config).eval()
+    model = loop.build(plan, config).eval().to(loop.pick_device(config.device))
     model.load_state_dict(fitted.weights)
     fitted.metrics.update(crossfit.test_metrics(model, dataset, plan))
     info = crossfit.run_info(dataset, source, plan, config, fitted)
@@ -163,7 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     default = TrainConfig()
     parser = argparse.ArgumentParser(
         prog="python -m train",
-        description="Train Robult: one encoder per sensor, one fusion head for any subset of them.",
+        description="Train Robult: one encoder per sensor, one fusion head for any subset of them. "
+        "Under torchrun (torchrun --nproc-per-node 4 -m train ...) on several GPUs at once.",
     )
     add = parser.add_argument
     add("--dataset", required=True, help="watch, synthetic[:name=value,…], or a TOML or its folder")

@@ -3,46 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Augmentation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-"""(x [B, *window_shape] raw units, std per channel, generator) → the same shape."""
+
+@dataclass(frozen=True)
+class Noise:
+    """Random numbers for some rows of a batch, the same however the batch is shared out.
+
+    Attributes:
+        generator: of the numbers of the whole batch.
+        batch: rows of it.
+        rows: those that are here.
+    """
+
+    generator: torch.Generator
+    batch: int
+    rows: slice
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal [rows, *shape]."""
+        size, on = (self.batch, *shape), self.generator.device
+        return torch.randn(size, generator=self.generator, device=on)[self.rows]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """In [0, 1), [rows, *shape]."""
+        size, on = (self.batch, *shape), self.generator.device
+        return torch.rand(size, generator=self.generator, device=on)[self.rows]
+
+    def offset(self, most: int) -> Tensor:
+        """Whole numbers from −most to most, [rows, 1]."""
+        on = self.generator.device
+        drawn = torch.randint(-most, most + 1, (self.batch, 1), generator=self.generator, device=on)
+        return drawn[self.rows]
 
 
-def jitter(x: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+Augmentation = Callable[[Tensor, Tensor, Noise], Tensor]
+"""(x [B, *window_shape] raw units, std per channel, noise for its rows) → the same shape."""
+
+
+def jitter(x: Tensor, std: Tensor, noise: Noise) -> Tensor:
     """Noise of up to 5 % of a channel's spread: electronics, quantisation."""
-    return x + 0.05 * std * _like(x, generator) * _per_sample(x, generator)
+    return x + 0.05 * std * noise.normal(*x.shape[1:]) * _per_sample(x, noise)
 
 
-def scale(x: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+def scale(x: Tensor, std: Tensor, noise: Noise) -> Tensor:
     """Gain of each channel off by some 10 %: calibration, another person's strength."""
-    noise = torch.randn(x.shape[:2], generator=generator, device=x.device)
-    return x * (1 + 0.1 * noise).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+    off = noise.normal(x.shape[1])
+    return x * (1 + 0.1 * off).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
 
 
-def shift(x: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+def shift(x: Tensor, std: Tensor, noise: Noise) -> Tensor:
     """Begin up to a quarter of the window earlier or later, going round: [B, C, T]."""
     t = x.shape[2]
-    by = torch.randint(-(t // 4), t // 4 + 1, (len(x), 1), generator=generator, device=x.device)
-    index = (torch.arange(t, device=x.device) + by) % t
+    index = (torch.arange(t, device=x.device) + noise.offset(t // 4)) % t
     return x.gather(2, index[:, None].expand_as(x))
 
 
-def flip(x: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+def flip(x: Tensor, std: Tensor, noise: Noise) -> Tensor:
     """Mirror half of the images left to right: [B, C, H, W]."""
-    return torch.where(_per_sample(x, generator) < 0.5, x.flip(-1), x)
+    return torch.where(_per_sample(x, noise) < 0.5, x.flip(-1), x)
 
 
-def crop(x: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+def crop(x: Tensor, std: Tensor, noise: Noise) -> Tensor:
     """Move images by up to an eighth of their size, edges repeated: [B, C, H, W]."""
     _, _, h, w = x.shape
-    n, device = len(x), x.device
-    down = torch.randint(-(h // 8), h // 8 + 1, (n, 1), generator=generator, device=device)
-    right = torch.randint(-(w // 8), w // 8 + 1, (n, 1), generator=generator, device=device)
-    rows = (torch.arange(h, device=device) + down).clamp(0, h - 1)
-    columns = (torch.arange(w, device=device) + right).clamp(0, w - 1)
+    rows = (torch.arange(h, device=x.device) + noise.offset(h // 8)).clamp(0, h - 1)
+    columns = (torch.arange(w, device=x.device) + noise.offset(w // 8)).clamp(0, w - 1)
     x = x.gather(2, rows[:, None, :, None].expand_as(x))
     return x.gather(3, columns[:, None, None, :].expand_as(x))
 
@@ -56,26 +85,19 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 }
 
 
-def augment(
-    x: Tensor, std: Tensor, invariances: tuple[str, ...], generator: torch.Generator
-) -> Tensor:
+def augment(x: Tensor, std: Tensor, invariances: tuple[str, ...], noise: Noise) -> Tensor:
     """Apply the named augmentations, one after another.
 
     Args:
         x: [B, *window_shape], raw units.
         std: training spread per channel, shaped to broadcast against x.
         invariances: names, as a modality's ``invariant_to`` declares them.
-        generator: on the device of x.
+        noise: for the rows of x, on its device.
     """
     for name in invariances:
-        x = AUGMENTATIONS[name](x, std, generator)
+        x = AUGMENTATIONS[name](x, std, noise)
     return x
 
 
-def _like(x: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator, device=x.device)
-
-
-def _per_sample(x: Tensor, generator: torch.Generator) -> Tensor:
-    u = torch.rand(len(x), generator=generator, device=x.device)
-    return u.reshape(-1, *[1] * (x.ndim - 1))
+def _per_sample(x: Tensor, noise: Noise) -> Tensor:
+    return noise.uniform().reshape(-1, *[1] * (x.ndim - 1))

@@ -17,13 +17,15 @@ from torch import Tensor
 
 from robult_edge import subsets
 from robult_edge.data import Dataset
+from robult_edge.data.mapped import select
 from robult_edge.data.splits import draw_labels, drop_at_random, group_folds
 from robult_edge.errors import RobultError
 from robult_edge.metrics import accuracy
 from robult_edge.nn.checkpoint import RunInfo
 from robult_edge.nn.robult import Robult, encoder_names
+from train import distributed
 from train.config import TrainConfig
-from train.loop import Progress, build, predict, read_snapshot, train_fold
+from train.loop import Progress, build, pick_device, predict, read_snapshot, train_fold
 from train.plan import Plan
 
 
@@ -73,7 +75,7 @@ def make_plan(dataset: Dataset, config: TrainConfig) -> Plan:
     return Plan(
         classes=len(dataset.classes),
         modalities=dataset.modalities,
-        windows={name: w[index] for name, w in dataset.windows.items()},
+        windows={name: select(w, index) for name, w in dataset.windows.items()},
         present=present,
         y=y,
         known=known,
@@ -92,7 +94,7 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
     """
     folds = sorted({*plan.fold.tolist()})
     everything = len(folds)
-    _train_all(plan, config, [everything, *folds], out, report)
+    train_all(plan, config, out, report)
 
     path = "fold{}/epoch-{:03d}.safetensors".format
     costs = np.zeros(config.epochs)
@@ -105,7 +107,7 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
     rows = np.flatnonzero(plan.known)
     branch = np.full((len(rows), m, k), np.nan, np.float32)
     head = np.full((len(rows), len(masks), k), np.nan, np.float32)
-    model = build(plan, config).eval()
+    model = build(plan, config).eval().to(pick_device(config.device))
     for fold in folds:
         model.load_state_dict(read_snapshot(out / path(fold, epoch))[0])
         here = plan.fold[rows] == fold
@@ -206,14 +208,17 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _train_all(
-    plan: Plan,
-    config: TrainConfig,
-    folds: list[int],
-    out: Path,
-    report: Callable[[Progress], None],
+def train_all(
+    plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress], None]
 ) -> None:
-    if config.workers == 1:
+    """Train a model per fold and one on everything: ``config.workers`` side by side.
+
+    Under torchrun one after another, each on all processes: there may be more of them than folds,
+    and a batch too large for one is then no hindrance.
+    """
+    folds = sorted({*plan.fold.tolist()})
+    folds = [len(folds), *folds]
+    if config.workers == 1 or distributed.world() > 1:
         for fold in folds:
             train_fold(plan, config, fold, out, report)
         return

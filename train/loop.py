@@ -20,7 +20,10 @@ from robult_edge.errors import RobultError
 from robult_edge.nn import losses
 from robult_edge.nn.checkpoint import load_state, save_state, save_tensors
 from robult_edge.nn.robult import Robult
+from train import distributed
+from train.augment import Noise
 from train.config import TrainConfig
+from train.feed import feed
 from train.plan import Plan, augmented, batches, random_subset
 
 
@@ -57,7 +60,8 @@ def train_fold(
 
     Leaves ``out/fold<k>/epoch-<e>.safetensors`` per epoch: averaged weights, with the out-of-fold
     log loss as metadata. Goes on from ``state.safetensors`` where there is one. All randomness of
-    an epoch is a function of (seed, fold, epoch), so an interrupted run ends as any other.
+    an epoch is a function of (seed, fold, epoch), so an interrupted run ends as any other. Under
+    torchrun all processes train this fold together; ``out`` is one folder to all of them.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -65,7 +69,7 @@ def train_fold(
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device(pick_device(config.device))
     torch.manual_seed(derived_seed(config.seed, fold, 0))
-    model = build(plan, config).to(device)
+    model = distributed.synchronised(build(plan, config)).to(device)
     averaged = copy.deepcopy(model).eval()
     ema = dict(averaged.state_dict())
     optimiser = torch.optim.AdamW(
@@ -73,20 +77,20 @@ def train_fold(
     )
     reference = torch.full((len(plan.modalities), 3), torch.nan, device=device)
 
-    x = {name: torch.from_numpy(w).to(device) for name, w in plan.windows.items()}
     present = torch.from_numpy(plan.present).to(device)
     y = torch.from_numpy(plan.y).to(device)
     mine = plan.fold != fold
-    held_out = np.flatnonzero(~mine & plan.known)
+    held_out, share = np.flatnonzero(~mine & plan.known), distributed.share()
     # Training draws its classes evenly, so each counts evenly here.
     fair = (1 / np.bincount(plan.y[plan.known], minlength=plan.classes).clip(1))[plan.y[held_out]]
     steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
 
     begin = 0
-    if (out / "state.safetensors").exists():
+    if distributed.agreed((out / "state.safetensors").exists):
         begin, reference = load_state(out / "state.safetensors", model, ema, optimiser)
         reference = reference.to(device)
-    log = SummaryWriter(str(out.parent.parent / "logs" / out.name), purge_step=begin)
+    logs = out.parent.parent / "logs" / out.name
+    log = SummaryWriter(str(logs), purge_step=begin) if distributed.leads() else None
     for epoch in range(begin, config.epochs):
         seed = derived_seed(config.seed, fold, epoch + 1)
         torch.manual_seed(seed)
@@ -95,13 +99,13 @@ def train_fold(
         ramp = min(1.0, epoch / max(1.0, config.ramp * config.epochs))
         sums: dict[str, Tensor] = {}
         model.train()
-        for step, (rows, labelled) in enumerate(batches(plan, config, mine, steps, rng)):
-            done = epoch * steps + step
-            rows, labelled = rows.to(device), labelled.to(device)
-            batch = augmented(model.f, x, rows, plan, config, generator)
+        drawn = batches(plan, config, mine, steps, rng)
+        for step, batch in enumerate(feed(plan, drawn, share, device)):
+            done, rows = epoch * steps + step, batch.rows
+            x = augmented(model.f, batch.x, plan, config, Noise(generator, len(rows), share))
             with autocast(device):
                 loss, terms, reference = _loss(
-                    model, config, batch, present[rows], y[rows], labelled, reference, ramp,
+                    model, config, x, present[rows], y[rows], batch.labelled, reference, ramp,
                     generator,
                 )  # fmt: skip
             descend(loss, model, ema, optimiser, config, done)
@@ -113,20 +117,24 @@ def train_fold(
                 f"the loss is {means['loss']} in epoch {epoch + 1}; "
                 f"give a lower --lr than {config.lr:g}"
             )
-        branch, head = predict(averaged, plan, held_out, None)
-        held_loss = oof_loss(np.concatenate([branch, head], 1), plan.y[held_out], fair)
+        said = np.concatenate(predict(averaged, plan, held_out[share], None), 1)
+        said = distributed.whole(said, len(held_out), device)
+        if log is None:
+            continue
+        held_loss = oof_loss(said, plan.y[held_out], fair)
         for name, mean in [*means.items(), ("out_of_fold_log_loss", held_loss)]:
             log.add_scalar(name, mean, epoch)
         save_tensors(out / f"epoch-{epoch:03d}.safetensors", ema, {"log_loss": repr(held_loss)})
         save_state(out / "state.safetensors", epoch + 1, model, ema, optimiser, reference)
         report(Progress(fold, epoch + 1, means["loss"], means["pseudo/accuracy"]))
-    log.close()
+    if log is not None:
+        log.close()
 
 
 def _loss(
     model: Robult,
     config: TrainConfig,
-    batch: dict[str, Tensor],
+    x: dict[str, Tensor],
     present: Tensor,
     y: Tensor,
     labelled: Tensor,
@@ -135,7 +143,7 @@ def _loss(
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """L = L_sup + α L_PU + β L_rec; what to log; the new reference."""
-    out = model(batch, present)
+    out = model.latents(distributed.encode(model.f, x, present, generator), present)
     m = present.shape[1]
     # f_0 sees all that is present and, beside it, a random subset of that.
     alive = random_subset(present, generator)
@@ -274,6 +282,7 @@ def descend(
         group["lr"] = config.lr * min(1.0, (done + 1) / config.warmup)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    distributed.average_gradients(model)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimiser.step()
     average(ema, model, min(config.ema, (1 + done) / (10 + done)))

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robult_edge.data.mapped import Windows
 from robult_edge.modality import ModalitySpec
 from robult_edge.nn.robult import Encoders
-from train.augment import augment
+from train.augment import Noise, augment
 from train.config import TrainConfig
 
 
@@ -22,7 +23,7 @@ class Plan:
     Attributes:
         classes: K.
         modalities: with statistics.
-        windows: per modality [N, *window_shape], raw units.
+        windows: per modality [N, *window_shape], raw units; in memory or on disk.
         present: [N, M] bool, after any simulated missing.
         y: [N] class; outside ``known`` it is held-back truth and only ever logged.
         known: [N] bool, labels inside the budget.
@@ -34,7 +35,7 @@ class Plan:
 
     classes: int
     modalities: tuple[ModalitySpec, ...]
-    windows: dict[str, np.ndarray]
+    windows: dict[str, Windows]
     present: np.ndarray
     y: np.ndarray
     known: np.ndarray
@@ -47,18 +48,17 @@ class Plan:
 def augmented(
     encoders: Encoders,
     x: dict[str, Tensor],
-    rows: Tensor,
     plan: Plan,
     config: TrainConfig,
-    generator: torch.Generator,
+    noise: Noise,
 ) -> dict[str, Tensor]:
-    """Windows of ``rows`` per modality, changed as far as each modality declares."""
+    """Windows per modality, changed as far as each modality declares."""
     return {
         m.name: augment(
-            x[m.name][rows],
+            x[m.name],
             f[0].std,  # type: ignore[index]
             plan.invariances[m.name] if config.augment else (),
-            generator,
+            noise,
         )
         for m, f in zip(plan.modalities, encoders, strict=True)
     }

@@ -61,20 +61,24 @@ class Encoders(nn.ModuleList):
         self.names = tuple(m.name for m in modalities)
         self.width = width
 
-    def forward(self, x: Mapping[str, Tensor], present: Tensor) -> Tensor:
+    def forward(
+        self, x: Mapping[str, Tensor], present: Tensor, everyone: Tensor | None = None
+    ) -> Tensor:
         """H [B, M, d]; zeros where absent.
 
         Args:
             x: per modality [B, *window_shape], raw units.
             present: [B, M] bool. Only present rows reach an encoder, so its batch norms see no
                 fill values.
+            everyone: presence in the whole batch, where other processes encode the rest of it.
         """
         h = []
+        seen = (present if everyone is None else everyone).sum(0).tolist()
         for i, name in enumerate(self.names):
             rows = present[:, i].nonzero().squeeze(1)
             empty = torch.zeros(len(present), self.width, device=present.device)
             # A lone row has no spread to normalise by.
-            if len(rows) < (2 if self.training else 1):
+            if seen[i] < (2 if self.training else 1):
                 h.append(empty)
             elif len(rows) == len(present):
                 h.append(self[i](x[name]).float())
@@ -195,7 +199,10 @@ class Robult(nn.Module):
 
     def forward(self, x: Mapping[str, Tensor], present: Tensor) -> Latents:
         """Latents and answers of a batch; arguments as `Encoders` takes them."""
-        h = self.f(x, present)
+        return self.latents(self.f(x, present), present)
+
+    def latents(self, h: Tensor, present: Tensor) -> Latents:
+        """As ``forward``, of windows encoded already: h [B, M, d]."""
         z = self.g_0(h)
         s, logits_0 = self.fuse(h, present)
         logits = classify(self.c, z, self.unique(h) if self.classifier_input == "zu" else None)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from robult_edge import subsets
 from robult_edge.nn.robult import Encoders
 from train import crossfit, loop
+from train.augment import Noise
 from train.comparators.shape import Windows
 from train.config import TrainConfig
+from train.feed import feed
 from train.plan import Plan, augmented, batches
 
 
@@ -108,7 +110,6 @@ def train(plan: Plan, config: TrainConfig, fold: int, build: Build) -> Iterator[
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
-    x = {name: torch.from_numpy(w) for name, w in plan.windows.items()}
     present, y = torch.from_numpy(plan.present), torch.from_numpy(plan.y)
     mine = plan.fold != fold
     steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
@@ -119,9 +120,12 @@ def train(plan: Plan, config: TrainConfig, fold: int, build: Build) -> Iterator[
         rng = np.random.default_rng(seed)
         network.train()
         drawn = batches(plan, config, mine, steps, rng)
-        for step, (rows, labelled) in enumerate(drawn):
-            batch = augmented(network.f, x, rows, plan, config, generator)
-            loss = network.loss(batch, present[rows], y[rows], labelled, generator)
+        for step, batch in enumerate(feed(plan, drawn, slice(None), torch.device("cpu"))):
+            rows = batch.rows
+            x = augmented(
+                network.f, batch.x, plan, config, Noise(generator, len(rows), slice(None))
+            )
+            loss = network.loss(x, present[rows], y[rows], batch.labelled, generator)
             loop.descend(loss, network, ema, optimiser, config, epoch * steps + step)
         yield averaged
 

@@ -101,15 +101,15 @@ def test_reconstruction_trains_g_and_r_alone():
 def test_the_default_branch_is_small():
     model = make()
     branch = model.branch("imu.left")
-    assert sum(p.numel() for p in branch.parameters()) < 70_000
+    assert sum(p.numel() for p in branch.parameters()) < 80_000
 
 
 def test_defaults_follow_the_windows_shape():
-    assert [default_encoder(m) for m in MODALITIES] == ["conv1d", "conv1d", "mlp", "conv2d"]
+    assert [default_encoder(m) for m in MODALITIES] == ["rocket", "conv1d", "mlp", "conv2d"]
     assert encoder_names(MODALITIES, {"env": "gru"})["env"] == "gru"
     with pytest.raises(SpecError, match=r"'lidar'; the modalities are imu\.left, env"):
         encoder_names(MODALITIES, {"lidar": "gru"})
-    with pytest.raises(SpecError, match="'lstm'; it must be one of conv1d, gru"):
+    with pytest.raises(SpecError, match="'lstm'; it must be one of rocket, conv1d, gru"):
         make(encoders={"env": "lstm"})
     with pytest.raises(SpecError, match="'gru' does not take windows of shape"):
         make(encoders={"cam": "gru"})

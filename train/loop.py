@@ -24,7 +24,7 @@ from train import distributed
 from train.augment import Noise
 from train.config import TrainConfig
 from train.feed import feed
-from train.plan import Plan, augmented, batches, random_subset
+from train.plan import Plan, augmented, batches, draw_features, random_subset
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Progress:
 
 def build(plan: Plan, config: TrainConfig) -> Robult:
     """An untrained network."""
-    return Robult(
+    model = Robult(
         plan.modalities,
         plan.classes,
         config.width,
@@ -47,6 +47,8 @@ def build(plan: Plan, config: TrainConfig) -> Robult:
         classifier_input=config.classifier_input,
         dropout=config.dropout,
     )
+    draw_features(model.f, plan, config.seed)
+    return model
 
 
 def train_fold(

@@ -15,6 +15,9 @@ from robult_edge.nn.robult import Encoders
 from train.augment import Noise, augment
 from train.config import TrainConfig
 
+FITTED_TO = 500
+"""Windows that fixed features are drawn from and measured on."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -43,6 +46,16 @@ class Plan:
     fold: np.ndarray
     index: np.ndarray
     invariances: dict[str, tuple[str, ...]]
+
+
+def draw_features(encoders: Encoders, plan: Plan, seed: int) -> None:
+    """Let encoders with fixed features draw them from the windows of the plan."""
+    rng = np.random.default_rng([seed, 4])
+    some = {}
+    for m, there in zip(plan.modalities, plan.present.T, strict=True):
+        rows = rng.permutation(np.flatnonzero(there))[:FITTED_TO]
+        some[m.name] = plan.windows[m.name][np.sort(rows)]
+    encoders.fit(some, rng)
 
 
 def augmented(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec
+from robult_edge.nn.minirocket import MiniRocket
 
 
 class Conv1d(nn.Module):
@@ -36,6 +37,23 @@ class Conv1d(nn.Module):
         deviation = ((x - mean[:, :, None]).square().mean(2) + 1e-4).sqrt()
         parts = [found.mean(2), found.amax(2), mean, deviation, x.amin(2), x.amax(2)]
         return self.project(torch.cat(parts, 1))
+
+
+class Rocket(nn.Module):
+    """MiniRocket's fixed features beside the learned ones of `Conv1d`.
+
+    The fixed ones are strong from the first label on, the learned ones sturdier under noise.
+    """
+
+    def __init__(self, spec: ModalitySpec, d: int) -> None:
+        super().__init__()
+        self.learned = Conv1d(spec, d)
+        self.fixed = MiniRocket(len(spec.channels), spec.window)
+        self.project = nn.Sequential(nn.Dropout(0.5), nn.Linear(self.fixed.size, d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, T] → [B, d]."""
+        return self.learned(x) + self.project(self.fixed(x))
 
 
 class Gru(nn.Module):
@@ -119,6 +137,7 @@ def _conv(convolution: nn.Module, norm: nn.Module) -> tuple[nn.Module, ...]:
 
 
 ENCODERS: dict[str, Callable[[ModalitySpec, int], nn.Module]] = {
+    "rocket": Rocket,
     "conv1d": Conv1d,
     "gru": Gru,
     "transformer": Transformer,
@@ -132,6 +151,8 @@ def default_encoder(spec: ModalitySpec) -> str:
     """The encoder that suits the window's shape."""
     if spec.size is not None:
         return "conv2d"
+    if spec.window >= 32:
+        return "rocket"
     return "conv1d" if spec.window >= 8 else "mlp"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +61,17 @@ class Encoders(nn.ModuleList):
         )
         self.names = tuple(m.name for m in modalities)
         self.width = width
+
+    def fit(self, windows: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
+        """Let the encoders with fixed features draw them; no label is looked at.
+
+        Args:
+            windows: per modality some of the training windows [n, *window_shape], raw units.
+            rng: of the draws.
+        """
+        for name, (normalise, encoder, _) in zip(self.names, self, strict=True):
+            if isinstance(encoder, enc.Rocket) and len(windows[name]):
+                encoder.fixed.fit(normalise(torch.from_numpy(windows[name])), rng)
 
     def forward(
         self, x: Mapping[str, Tensor], present: Tensor, everyone: Tensor | None = None

@@ -18,7 +18,7 @@ from train.augment import Noise
 from train.comparators.shape import Windows
 from train.config import TrainConfig
 from train.feed import feed
-from train.plan import Plan, augmented, batches
+from train.plan import Plan, augmented, batches, draw_features
 
 
 class Network(nn.Module, ABC):
@@ -105,6 +105,7 @@ def train(plan: Plan, config: TrainConfig, fold: int, build: Build) -> Iterator[
     """
     torch.manual_seed(loop.derived_seed(config.seed, fold, 0))
     network = build(plan, config)
+    draw_features(network.f, plan, config.seed)
     averaged = copy.deepcopy(network).eval()
     ema = dict(averaged.state_dict())
     optimiser = torch.optim.AdamW(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from robult_edge import calibration, fusion, subsets
-from train.comparators import minirocket
+from robult_edge.nn import minirocket
 from train.comparators.shape import Fitted, Tables, Windows, calibrated
 from train.config import TrainConfig
 from train.plan import Plan
@@ -27,7 +28,7 @@ class Ridge:
         if len(self.known) > 1:
             series = x.ndim == 3 and x.shape[2] >= minirocket.LENGTH
             rng = np.random.default_rng(seed)
-            self.features = minirocket.fit(x, rng) if series else _flat
+            self.features = _rocket(x, rng) if series else _flat
             self.ridge = make_pipeline(
                 StandardScaler(), RidgeClassifierCV(alphas=np.logspace(-3, 3, 10))
             ).fit(self.features(x), y)
@@ -78,6 +79,18 @@ def averaged(y_hat: np.ndarray) -> np.ndarray:
     p = fusion.softmax(y_hat)
     masks = subsets.all_subsets(y_hat.shape[1])
     return np.log(np.stack([p[:, subsets.members(mask)].mean(1) for mask in masks], 1))
+
+
+def _rocket(x: np.ndarray, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """MiniRocket as its authors made it, drawn from windows x [n, C, T]."""
+    rocket = minirocket.MiniRocket(*x.shape[1:], features=10_000, softness=1e-6)
+    rocket.fit(torch.from_numpy(x), rng)
+
+    def features(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return torch.cat([rocket(part) for part in torch.from_numpy(x).split(64)]).numpy()
+
+    return features
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

@@ -6,9 +6,13 @@ applies the results and never imports this file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import expit, logsumexp
+
+from robult_edge.task import Task
 
 T_PRIOR = 4.0
 """How many nats of evidence it takes to move a temperature one e-fold from 1."""
@@ -16,38 +20,71 @@ W_PRIOR = 8.0
 """Strength of the pull towards the best simple rule, in nats per squared unit of weight."""
 
 
-def fit_temperature(logits: np.ndarray, y: np.ndarray) -> float:
+LogLoss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
+"""(outputs z [n, K], truth y) → summed log loss, nats, and its gradient with respect to z."""
+
+
+def cross_entropy(z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Of classes: y [n]."""
+    rows = np.arange(len(y))
+    log_z = logsumexp(z, axis=1, keepdims=True)
+    residual = np.exp(z - log_z)
+    residual[rows, y] -= 1
+    return float((log_z[:, 0] - z[rows, y]).sum()), residual
+
+
+def binary_cross_entropy(z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Of labels, each on its own: y [n, K]."""
+    return float((np.logaddexp(0, z) - y * z).sum()), expit(z) - y
+
+
+def gaussian(z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Of standardised values y [n, K] under normal noise, each target's as large as it turns out.
+
+    Least squares, told in nats. A spread under 0.001 is not believed.
+    """
+    residual = z - y
+    variance = np.square(residual).mean(0) + 1e-6
+    return float(len(y) * np.log(variance).sum() / 2), residual / variance
+
+
+LOG_LOSSES: dict[Task, LogLoss] = {
+    "classification": cross_entropy,
+    "multilabel": binary_cross_entropy,
+    "regression": gaussian,
+}
+
+
+def fit_temperature(logits: np.ndarray, y: np.ndarray, log_loss: LogLoss = cross_entropy) -> float:
     """Temperature T of Guo et al. (2017, eq. 9), shrunk towards 1 when labels are few.
 
     Args:
         logits: [n, K].
-        y: true classes [n].
+        y: truth [n] or [n, K].
+        log_loss: of the task. Values have no temperature: theirs is 1.
     """
-    if not len(y):
+    if not len(y) or log_loss is gaussian:
         return 1.0
-    rows = np.arange(len(y))
 
     def cost(log_t: float) -> float:
-        nll = -log_softmax(logits / np.exp(log_t), axis=1)[rows, y].sum()
-        return float(nll + T_PRIOR * log_t**2 / 2)
+        return log_loss(logits / np.exp(log_t), y)[0] + T_PRIOR * log_t**2 / 2
 
     return float(np.exp(minimize_scalar(cost, bounds=(-3, 3), method="bounded").x))
 
 
-def pool_loss(w: np.ndarray, y_hat: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Summed log loss of the log-linear pool and its gradient with respect to ``w``.
+def pool_loss(
+    w: np.ndarray, y_hat: np.ndarray, y: np.ndarray, log_loss: LogLoss = cross_entropy
+) -> tuple[float, np.ndarray]:
+    """Summed log loss of the pool and its gradient with respect to ``w``.
 
     Args:
         w: [R] weights.
-        y_hat: tempered logits [n, R, K] of R members (branches, and the fusion head).
-        y: true classes [n].
+        y_hat: tempered outputs [n, R, K] of R members (branches, and the fusion head).
+        y: truth [n] or [n, K].
+        log_loss: of the task.
     """
-    rows = np.arange(len(y))
-    z = np.einsum("r,nrk->nk", w, y_hat)
-    log_z = logsumexp(z, axis=1, keepdims=True)
-    residual = np.exp(z - log_z)
-    residual[rows, y] -= 1
-    return float((log_z[:, 0] - z[rows, y]).sum()), np.einsum("nk,nrk->r", residual, y_hat)
+    loss, residual = log_loss(np.einsum("r,nrk->nk", w, y_hat), y)
+    return loss, np.einsum("nk,nrk->r", residual, y_hat)
 
 
 def simple_rules(members: int) -> np.ndarray:
@@ -63,20 +100,22 @@ def simple_rules(members: int) -> np.ndarray:
     return np.vstack([np.eye(members), branches, np.full(members, 1 / members)])
 
 
-def fit_pool(y_hat: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Non-negative weights of the log-linear pool, shrunk towards the best simple rule.
+def fit_pool(y_hat: np.ndarray, y: np.ndarray, log_loss: LogLoss = cross_entropy) -> np.ndarray:
+    """Non-negative weights of the pool, shrunk towards the best simple rule.
 
     Args:
-        y_hat: tempered logits [n, R, K]; the last member is the fusion head.
-        y: true classes [n].
+        y_hat: tempered outputs [n, R, K]; the last member is the fusion head.
+        y: truth [n] or [n, K].
+        log_loss: of the task.
 
     Returns:
         [R] weights.
     """
-    start = min(simple_rules(y_hat.shape[1]), key=lambda w: pool_loss(w, y_hat, y)[0])
+    rules = simple_rules(y_hat.shape[1])
+    start = min(rules, key=lambda w: pool_loss(w, y_hat, y, log_loss)[0])
 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, gradient = pool_loss(w, y_hat, y)
+        loss, gradient = pool_loss(w, y_hat, y, log_loss)
         pull = w - start
         return loss + W_PRIOR * float(pull @ pull) / 2, gradient + W_PRIOR * pull
 

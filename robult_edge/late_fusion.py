@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from robult_edge import calibration, conformal, fusion, subsets
+from robult_edge import calibration, conformal, fusion, metrics, subsets
 from robult_edge.fusion import Rule
+from robult_edge.task import Task
+
+NEVER = 1e9
+"""A conflict threshold that nothing exceeds, where no window shows all sensors together."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +20,9 @@ class Answers:
     """What branches and head said of ``n`` windows whose truth is known.
 
     Attributes:
-        branch: logits [n, M, K].
-        head: logits [n, 2^M − 1, K], over every subset by ascending mask.
-        y: true classes [n].
+        branch: outputs [n, M, K].
+        head: outputs [n, 2^M − 1, K], over every subset by ascending mask.
+        y: truth as the task has it, values standardised.
         present: [n, M] bool; what is absent has no meaning in ``branch``.
     """
 
@@ -37,11 +42,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class SubsetFit:
-    """How one alive subset answers; see `robult_edge.bundle.SubsetEntry`."""
+    """How one alive subset answers; see `robult_edge.bundle.SubsetEntry`.
+
+    ``half_widths`` [K] are standardised, and empty but for values.
+    """
 
     uses: int
     weights: np.ndarray
     threshold: float
+    half_widths: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,13 @@ class Fit:
     temperatures: np.ndarray
     tables: dict[Rule, tuple[SubsetFit, ...]]
     conflict: float
+    task: Task = "classification"
 
     def probabilities(self, rule: Rule, mask: int, answers: Answers) -> np.ndarray:
-        """Fused probabilities [n, K] when ``mask`` is alive; as the runtime computes them."""
+        """Fused probabilities (or values) [n, K] when ``mask`` is alive; as the runtime's."""
         row = self.tables[rule][mask - 1]
-        return fusion.fuse(rule, tempered(answers, row.uses, self.temperatures), row.weights)
+        y = tempered(answers, row.uses, self.temperatures)
+        return fusion.fuse(rule, y, row.weights, fusion.LINKS[self.task])
 
 
 def tempered(answers: Answers, uses: int, temperatures: np.ndarray) -> np.ndarray:
@@ -74,41 +85,50 @@ def tempered(answers: Answers, uses: int, temperatures: np.ndarray) -> np.ndarra
     return y
 
 
-def fit(oof: Answers, coverage: float) -> Fit:
+def fit(oof: Answers, coverage: float, task: Task = "classification") -> Fit:
     """Fit temperatures, both rules' tables, and the conflict threshold.
 
     Args:
         oof: out-of-fold answers on the labelled windows.
-        coverage: the rate that prediction sets are to promise.
+        coverage: the rate that prediction sets or intervals are to promise.
+        task: what was asked.
     """
-    m, k = oof.branch.shape[1:]
-    every = subsets.all_subsets(m)
+    m = oof.branch.shape[1]
+    log_loss, link = calibration.LOG_LOSSES[task], fusion.LINKS[task]
     temperatures = np.array(
         [
-            calibration.fit_temperature(oof.branch[rows, i], oof.y[rows])
+            calibration.fit_temperature(oof.branch[rows, i], oof.y[rows], log_loss)
             for i, rows in enumerate(oof.present.T)
         ]
-        + [_head_temperature(oof)]
+        + [_head_temperature(oof, log_loss)]
     )
     tables: dict[Rule, list[SubsetFit]] = {"pool": [], "mean": []}
-    for mask in every:
+    for mask in subsets.all_subsets(m):
         here = oof.rows(oof.with_all(mask))
         for rule, table in tables.items():
             row = (
-                _pool_row(here, mask, temperatures, table)
-                if rule == "pool"
+                _pool_row(here, mask, temperatures, table, task)
+                if rule == "pool" and len(here.y)
                 else SubsetFit(mask, _mean_weights(mask, m), 0.0)
             )
-            p = fusion.fuse(rule, tempered(here, row.uses, temperatures), row.weights)
-            table.append(replace(row, threshold=conformal.threshold(p, here.y, coverage)))
+            p = fusion.fuse(rule, tempered(here, row.uses, temperatures), row.weights, link)
+            table.append(replace(row, **_promise(task, p, here.y, coverage)))
     both = oof.with_all(subsets.full(m))
-    p = fusion.softmax(oof.branch[both] / temperatures[:-1, None])
-    divergence = fusion.conflict(p) if both.any() else np.log([min(m, k)])
+    answers = link(oof.branch[both] / temperatures[:-1, None])
     return Fit(
         temperatures,
         {rule: tuple(table) for rule, table in tables.items()},
-        float(np.quantile(divergence, 0.99)),
+        float(np.quantile(fusion.CONFLICTS[task](answers), 0.99)) if both.any() else NEVER,
+        task,
     )
+
+
+def _promise(task: Task, p: np.ndarray, y: np.ndarray, coverage: float) -> dict[str, Any]:
+    """What bounds the truth at the rate ``coverage``, as fields of `SubsetFit`."""
+    if task == "regression":
+        return {"half_widths": conformal.half_widths(p, y, coverage)}
+    fit_bar = conformal.threshold if task == "classification" else conformal.label_threshold
+    return {"threshold": fit_bar(p, y, coverage)}
 
 
 def _mean_weights(mask: int, m: int) -> np.ndarray:
@@ -117,9 +137,9 @@ def _mean_weights(mask: int, m: int) -> np.ndarray:
 
 
 def _pool_row(
-    here: Answers, mask: int, temperatures: np.ndarray, smaller: list[SubsetFit]
+    here: Answers, mask: int, temperatures: np.ndarray, smaller: list[SubsetFit], task: Task
 ) -> SubsetFit:
-    """The pool of ``mask``, or the rule of a smaller subset where that was right more often.
+    """The pool of ``mask``, or the rule of a smaller subset where that scored better.
 
     So a subset never loses to its best member, or to a smaller subset of itself, out of fold.
     """
@@ -127,28 +147,26 @@ def _pool_row(
     columns = [*subsets.members(mask), m]
     y = tempered(here, mask, temperatures)
     weights = np.zeros(m + 1)
-    weights[columns] = (
-        calibration.fit_pool(y[:, columns], here.y)
-        if len(here.y)
-        else _mean_weights(mask, m)[columns]
-    )
-    best, best_hits = SubsetFit(mask, weights, 0.0), _hits(y, weights, here.y)
+    weights[columns] = calibration.fit_pool(y[:, columns], here.y, calibration.LOG_LOSSES[task])
+    best = SubsetFit(mask, weights, 0.0)
+    best_score = _score(y, weights, here.y, task)
     for child in subsets.children(mask):
         rule = smaller[child - 1]
-        hits = _hits(tempered(here, rule.uses, temperatures), rule.weights, here.y)
-        if hits > best_hits:
-            best, best_hits = rule, hits
+        score = _score(tempered(here, rule.uses, temperatures), rule.weights, here.y, task)
+        if score > best_score:
+            best, best_score = rule, score
     return best
 
 
-def _hits(y: np.ndarray, weights: np.ndarray, truth: np.ndarray) -> int:
-    return int((fusion.pool(y, weights).argmax(1) == truth).sum())
+def _score(y: np.ndarray, weights: np.ndarray, truth: np.ndarray, task: Task) -> float:
+    return metrics.score(task, fusion.pool(y, weights, fusion.LINKS[task]), truth)
 
 
-def _head_temperature(oof: Answers) -> float:
+def _head_temperature(oof: Answers, log_loss: calibration.LogLoss) -> float:
     """One temperature for the head over all subsets, each as heavy as its share of the windows."""
     m = oof.branch.shape[1]
     masks = subsets.all_subsets(m)
     seen = [(mask, oof.with_all(mask)) for mask in masks]
     logits = np.concatenate([oof.head[rows, mask - 1] for mask, rows in seen])
-    return calibration.fit_temperature(logits, np.concatenate([oof.y[rows] for _, rows in seen]))
+    y = np.concatenate([oof.y[rows] for _, rows in seen])
+    return calibration.fit_temperature(logits, y, log_loss)

@@ -1,8 +1,31 @@
-"""How good answers are: accuracy, macro-F1, balanced accuracy, ECE, coverage."""
+"""How good answers are, for each task; and one score by which they are compared."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from robult_edge.task import Task
+
+SCORES: dict[Task, str] = {
+    "classification": "accuracy",
+    "multilabel": "macro-F1",
+    "regression": "R²",
+}
+
+
+def score(task: Task, answer: np.ndarray, y: np.ndarray) -> float:
+    """The task's one score, at most 1, higher is better; see SCORES for its name.
+
+    Args:
+        task: what was asked.
+        answer: fused answers [N, K]: probabilities, or standardised values.
+        y: truth [N] or [N, K].
+    """
+    if task == "classification":
+        return accuracy(answer.argmax(1), y)
+    if task == "multilabel":
+        return label_f1(answer >= 0.5, y)[1]
+    return float(r2(answer, y).mean())
 
 
 def accuracy(predicted: np.ndarray, y: np.ndarray) -> float:
@@ -50,3 +73,37 @@ def ece(p: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
 def coverage(sets: np.ndarray, y: np.ndarray) -> float:
     """Share of prediction sets [N, K] bool that hold the truth y [N]."""
     return float(np.mean(sets[np.arange(len(y)), y]))
+
+
+def label_f1(said: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Micro- and macro-F1 of label sets [N, K]; labels that never occur count in neither."""
+    hit, either = ((said == 1) & (y == 1)).sum(0), (said == 1).sum(0) + (y == 1).sum(0)
+    seen = either > 0
+    if not seen.any():
+        return 1.0, 1.0  # nothing was there, and nothing was said
+    return float(2 * hit.sum() / either.sum()), float(np.mean(2 * hit[seen] / either[seen]))
+
+
+def label_ece(p: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
+    """ECE over every decision for or against a label: p and y [N, K]."""
+    return ece(np.stack([1 - p, p], -1).reshape(-1, 2), y.reshape(-1), bins)
+
+
+def mae(v: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Mean absolute error of each target: [N, K] twice → [K]."""
+    return np.abs(v - y).mean(0)
+
+
+def rmse(v: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Root mean square error of each target: [N, K] twice → [K]."""
+    return np.sqrt(np.square(v - y).mean(0))
+
+
+def r2(v: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """1 − residual / total sum of squares of each target, [K]: 0 is as good as the mean of y.
+
+    A target that does not move in y has no mean to beat and scores 0.
+    """
+    rest, total = np.square(v - y).sum(0), np.square(y - y.mean(0)).sum(0)
+    moves = total > 1e-9
+    return np.where(moves, 1 - rest / np.where(moves, total, 1), 0.0)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from robult_edge import fusion, metrics
-from robult_edge.calibration import fit_pool, fit_temperature, pool_loss, simple_rules
+from robult_edge.calibration import (
+    LOG_LOSSES,
+    binary_cross_entropy,
+    fit_pool,
+    fit_temperature,
+    gaussian,
+    pool_loss,
+    simple_rules,
+)
 
 N, K = 4000, 5
 
@@ -114,3 +122,54 @@ def test_independent_members_together_beat_each_alone_on_unseen_data() -> None:
     together = metrics.accuracy(fusion.pool(fresh, w).argmax(1), truth)
     alone = max(metrics.accuracy(fresh[:, i].argmax(1), truth) for i in range(3))
     assert together > alone + 0.05
+
+
+def truths(task: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    return {
+        "classification": rng.integers(3, size=n),
+        "multilabel": rng.integers(2, size=(n, 3)),
+        "regression": rng.normal(size=(n, 3)),
+    }[task]
+
+
+@pytest.mark.parametrize("task", LOG_LOSSES)
+def test_every_tasks_log_loss_has_its_slope_as_gradient(task: str) -> None:
+    rng = np.random.default_rng(11)
+    y, y_hat = truths(task, rng, 40), rng.normal(size=(40, 3, 3))
+    w, step = np.array([0.3, 0.9, 0.1]), 1e-6
+    loss = LOG_LOSSES[task]
+    _, gradient = pool_loss(w, y_hat, y, loss)
+    for r, d in enumerate(step * np.eye(3)):
+        up, down = pool_loss(w + d, y_hat, y, loss)[0], pool_loss(w - d, y_hat, y, loss)[0]
+        assert gradient[r] == pytest.approx((up - down) / (2 * step), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [3, 50, 500])
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_a_fitted_pool_of_labels_or_values_is_never_worse_than_a_simple_rule(
+    task: str, n: int
+) -> None:
+    rng = np.random.default_rng(12)
+    y = truths(task, rng, n)
+    y_hat = np.stack([2 * y - 1 + rng.normal(0, s, y.shape) for s in (0.4, 1.0, 3.0)], 1)
+    w = fit_pool(y_hat, y, LOG_LOSSES[task])
+    best = min(pool_loss(rule, y_hat, y, LOG_LOSSES[task])[0] for rule in simple_rules(3))
+    assert pool_loss(w, y_hat, y, LOG_LOSSES[task])[0] <= best + 1e-9
+    assert (w >= 0).all()
+
+
+def test_a_pool_of_values_weighs_members_by_their_precision() -> None:
+    rng = np.random.default_rng(13)
+    y, spread = rng.normal(size=(20_000, 1)), np.array([0.5, 1.0, 2.0])
+    y_hat = y[:, None] + spread[:, None] * rng.normal(size=(20_000, 3, 1))
+    # Least squares of a standard normal truth: w_r = (1/s_r²) / (1 + Σ 1/s²).
+    want = spread**-2 / (1 + (spread**-2).sum())
+    np.testing.assert_allclose(fit_pool(y_hat, y, gaussian), want, atol=0.02)
+
+
+def test_a_temperature_of_labels_is_recovered_and_values_have_none() -> None:
+    rng = np.random.default_rng(14)
+    z = rng.normal(0, 1.5, (N, K))
+    y = (rng.random((N, K)) < fusion.sigmoid(z)).astype(int)
+    assert fit_temperature(3 * z, y, binary_cross_entropy) == pytest.approx(3, rel=0.06)
+    assert fit_temperature(3 * z, z, gaussian) == 1.0

@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robult_edge.conformal import prediction_sets, threshold
-from robult_edge.fusion import softmax
+from robult_edge.conformal import (
+    half_widths,
+    label_sets,
+    label_threshold,
+    prediction_sets,
+    threshold,
+)
+from robult_edge.fusion import sigmoid, softmax
 
 
 def drawn(rng: np.random.Generator, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +82,59 @@ def test_a_higher_bar_never_adds_a_class() -> None:
     assert all((after <= before).all() for before, after in pairwise(sizes))
     assert (sizes[0] == 5).all()
     assert (sizes[-1] == 1).all()
+
+
+def drawn_labels(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [n, 3] of labels, and truths drawn from something less sure."""
+    z = rng.normal(0, 2, (n, 3))
+    return sigmoid(2 * z), (rng.random((n, 3)) < sigmoid(z)).astype(int)
+
+
+@pytest.mark.parametrize("rate", [0.8, 0.9])
+@pytest.mark.parametrize("n", [30, 200])
+def test_at_the_stated_rate_certain_labels_are_true_and_true_ones_possible(
+    n: int, rate: float
+) -> None:
+    rng = np.random.default_rng(n)
+    held = []
+    for _ in range(400):
+        p, y = drawn_labels(rng, n + 50)
+        possible, certain = label_sets(p[n:], label_threshold(p[:n], y[:n], rate))
+        held.append(np.where(y[n:] == 1, possible, ~certain).all(1).mean())
+    assert np.mean(held) >= rate - 4 * np.std(held) / np.sqrt(len(held))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0, 1))
+def test_certain_labels_are_given_and_given_ones_possible(p: list[float], bar: float) -> None:
+    possible, certain = label_sets(np.array(p), bar)
+    given_ones = np.array(p) >= 0.5
+    assert (certain <= given_ones).all()
+    assert (given_ones <= possible).all()
+
+
+def test_too_few_labels_make_nothing_certain_and_nothing_impossible() -> None:
+    p, y = drawn_labels(np.random.default_rng(3), 8)
+    possible, certain = label_sets(np.array([0.0, 1.0]), label_threshold(p, y, 0.9))
+    assert possible.all()
+    assert not certain.any()
+
+
+@pytest.mark.parametrize("rate", [0.8, 0.9])
+@pytest.mark.parametrize("n", [30, 200])
+def test_intervals_hold_each_target_at_the_stated_rate(n: int, rate: float) -> None:
+    rng = np.random.default_rng(n)
+    held = []
+    for _ in range(400):
+        y = rng.normal(size=(n + 50, 2))
+        v = y + [0.1, 2.0] * rng.standard_t(3, size=y.shape)
+        half = half_widths(v[:n], y[:n], rate)
+        held.append((np.abs(v[n:] - y[n:]) <= half).mean(0))
+    error = 4 * np.std(held, 0) / np.sqrt(len(held))
+    assert (np.mean(held, 0) >= rate - error).all()
+    assert (np.mean(held, 0) <= rate + 1 / (n + 1) + error).all()
+
+
+@pytest.mark.parametrize(("n", "promised"), [(0, False), (8, False), (9, True)])
+def test_too_few_values_promise_no_interval(n: int, promised: bool) -> None:
+    half = half_widths(np.zeros((n, 1)), np.ones((n, 1)), 0.9)
+    assert half.tolist() == [1.0 if promised else np.inf]

@@ -101,3 +101,33 @@ def test_conflict_lies_between_zero_and_log_b_and_does_not_ask_who_said_what() -
     between = fusion.conflict(p)
     assert ((between > 0) & (between < math.log(4))).all()
     np.testing.assert_allclose(fusion.conflict(p[:, ::-1]), between, rtol=1e-12)
+
+
+def test_sigmoid_is_the_textbook_one_and_never_overflows() -> None:
+    want = [[[1 / (1 + math.exp(-v)) for v in z] for z in moment] for moment in Y]
+    np.testing.assert_allclose(fusion.sigmoid(Y), want, rtol=1e-9)
+    np.testing.assert_array_equal(fusion.sigmoid(np.array([-1e30, 0, 1e30])), [0, 0.5, 1])
+
+
+@pytest.mark.parametrize("task", fusion.LINKS)
+def test_a_pool_links_what_it_weighs_and_a_mean_weighs_what_it_links(task: str) -> None:
+    link, w = fusion.LINKS[task], np.array([0.2, 0.3, 0.5, 0.7])
+    for moment in Y:
+        weighed = sum(w[i] * moment[i] for i in range(4))
+        linked = sum(w[i] * link(moment[i]) for i in range(3))
+        np.testing.assert_allclose(fusion.fuse("pool", moment, w, link), link(weighed))
+        np.testing.assert_allclose(fusion.fuse("mean", moment, w, link), linked)
+
+
+@pytest.mark.parametrize("task", fusion.CONFLICTS)
+def test_branches_of_one_mind_are_in_no_conflict_and_opposites_are(task: str) -> None:
+    conflict = fusion.CONFLICTS[task]
+    agree = np.repeat(fusion.LINKS[task](Y[:, :1]), 3, axis=1)
+    np.testing.assert_allclose(conflict(agree), 0, atol=1e-9)
+    assert conflict(np.array([[1.0, 0.0], [0.0, 1.0]])) > 0.4
+
+
+def test_conflict_over_labels_is_the_sum_of_each_labels() -> None:
+    p = fusion.sigmoid(Y)
+    each = [fusion.conflict(np.stack([p[..., k], 1 - p[..., k]], -1)) for k in range(6)]
+    np.testing.assert_allclose(fusion.label_conflict(p), np.sum(each, 0), rtol=1e-9)

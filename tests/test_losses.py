@@ -162,3 +162,87 @@ def test_l_sup_without_labels_is_zero():
     known = torch.tensor([True, True, False, False])
     expected = -logits.log_softmax(1)[[0, 1], [0, 1]].mean()
     torch.testing.assert_close(losses.l_sup(logits, y, known), expected)
+
+
+def test_label_sets_are_alike_by_what_they_share():
+    y = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    want = [[1, 1 / 2, 0, 0], [1 / 2, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+    torch.testing.assert_close(losses.jaccard(y), torch.tensor(want))
+
+
+def test_values_are_alike_within_the_tolerance():
+    y = torch.tensor([[0.0], [0.25], [0.5], [3.0]])
+    want = [[1, 0.75, 0, 0], [0.75, 1, 0.75, 0], [0, 0.75, 1, 0], [0, 0, 0, 1]]
+    torch.testing.assert_close(losses.near(y), torch.tensor(want))
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+@pytest.mark.parametrize("young", [False, True])
+def test_positives_that_are_more_or_less_alike_weigh_as_much(task, young):
+    """The same loops over pairs, with likeness as weight."""
+    s, z, _, labelled, present = batch(3)
+    generator = torch.Generator().manual_seed(4)
+    y = torch.randn(B, 2, generator=generator) * 0.5
+    y = (y > 0).long() if task == "multilabel" else y
+    alike = losses.ALIKE[task]
+    a_ab = alike(y)
+    reference = torch.tensor([[0.4, 0.3, 0.1]]).repeat(M, 1)
+    got = losses.l_pu(
+        s, z, present, y, labelled, reference, tau=TAU, lambda_l=1.0, lambda_u=0.7,
+        kernel=losses.rbf, young=young, alike=alike, momentum=1.0,
+    )  # fmt: skip
+    lbs, ulbs = [], []
+    for i in range(M):
+        there = [b for b in range(B) if present[b, i]]
+        lb, ulb = [], []
+        for a in range(B):
+            if not present[a].any():
+                continue
+            prox = {b: cosine(s[a], z[b, i]) for b in there}
+            norm = log(sum(exp(p / TAU) for p in prox.values()))
+            true, pseudo = {}, {}
+            for b in there:
+                both, same = bool(labelled[a] and labelled[b]), float(a_ab[a, b])
+                true[b] = 1.0 if a == b else same * both
+                believed = exp(-(max(0.4 - prox[b], 0) ** 2) / (2 * 0.3**2))
+                pseudo[b] = believed * same * (a != b and not both)
+                if young and prox[b] < 0.1:
+                    pseudo[b] = 0.0
+            for w, out in ((true, lb), (pseudo, ulb)):
+                if sum(w.values()) > 1e-6:
+                    total = sum(v * (prox[b] / TAU - norm) for b, v in w.items())
+                    out.append(-total / sum(w.values()))
+        lbs.append(np.mean(lb))
+        ulbs.append(np.mean(ulb) if ulb else 0.0)
+    assert float(got.lb) == pytest.approx(np.mean(lbs), rel=1e-5)
+    assert float(got.ulb) == pytest.approx(np.mean(ulbs), rel=1e-5)
+
+
+def test_costs_are_the_textbooks():
+    z, labels = torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]])
+    want = (log(1 + exp(-2)) + log(1 + exp(-1))) / 2
+    assert float(losses.binary_cross_entropy(z, labels)) == pytest.approx(want)
+    assert float(losses.huber(z, torch.tensor([[1.5, 2.0]]))) == pytest.approx((0.125 + 2.5) / 2)
+    known = torch.tensor([False])
+    for task in losses.COSTS:
+        assert losses.l_sup(z, labels, known, task) == 0
+
+
+def test_pseudo_labels_are_what_the_answers_that_exist_say_on_average():
+    logits = torch.tensor([[[3.0, -3.0], [-1.0, 2.0], [9.0, 9.0]]])
+    there = torch.tensor([[True, True, False]])
+    p = logits[0, :2].softmax(1).mean(0)
+    assert losses.pseudo_labels(logits, there, "classification").tolist() == [int(p.argmax())]
+    labels = (logits[0, :2].sigmoid().mean(0) >= 0.5).long()
+    assert losses.pseudo_labels(logits, there, "multilabel").tolist() == [labels.tolist()]
+    torch.testing.assert_close(
+        losses.pseudo_labels(logits, there, "regression"), torch.tensor([[1.0, -0.5]])
+    )
+
+
+def test_pseudo_labels_are_right_as_far_as_they_are():
+    guess, y = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 1], [1, 1]])
+    assert losses.pseudo_hits(guess, y, "multilabel").tolist() == [0.5, 1.0]
+    values, truth = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.4, torch.nan]])
+    assert losses.pseudo_hits(values, truth, "regression").tolist() == [0.5]
+    assert losses.pseudo_hits(guess[:, 0], y[:, 0], "classification").tolist() == [1, 1]

@@ -59,3 +59,38 @@ def test_over_and_under_confidence_do_not_cancel_between_bins() -> None:
 def test_coverage_is_the_share_of_sets_that_hold_the_truth() -> None:
     sets = np.array([[True, False], [True, True], [False, True], [False, True]])
     assert metrics.coverage(sets, np.array([0, 1, 0, 1])) == 0.75
+
+
+LABELS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]])
+GIVEN = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0]])
+"""Label 0: always right; label 1: one false, two missed; label 2 never occurs."""
+
+
+def test_label_f1_is_pooled_or_averaged_over_the_labels_that_occur() -> None:
+    micro, macro = metrics.label_f1(GIVEN, LABELS)
+    assert micro == pytest.approx(2 * 2 / (3 + 4))
+    assert macro == pytest.approx((1 + 0) / 2)
+    assert metrics.label_f1(0 * GIVEN, 0 * LABELS) == (1, 1)
+
+
+def test_label_ece_counts_every_decision() -> None:
+    p = np.array([[0.9, 0.2], [0.9, 0.2]])
+    # For: .9 twice, one right; against: .8 twice, both right.
+    want = (abs(1 - 1.8) + abs(2 - 1.6)) / 4
+    assert metrics.label_ece(p, np.array([[1, 0], [0, 0]]), bins=10) == pytest.approx(want)
+
+
+def test_errors_of_values_are_told_per_target() -> None:
+    y = np.array([[0.0, 10.0], [2.0, 10.0]])
+    v = np.array([[1.0, 10.0], [2.0, 14.0]])
+    assert metrics.mae(v, y).tolist() == [0.5, 2.0]
+    np.testing.assert_allclose(metrics.rmse(v, y), [np.sqrt(0.5), np.sqrt(8)])
+    assert metrics.r2(v, y).tolist() == [0.5, 0.0]  # the second target does not move
+
+
+@pytest.mark.parametrize("task", metrics.SCORES)
+def test_a_perfect_answer_has_score_one_and_a_wrong_one_less(task: metrics.Task) -> None:
+    y = {"classification": np.array([0, 1, 1])}.get(task, np.array([[0.0, 1], [1, 0], [1, 1]]))
+    right = np.eye(2)[y] if task == "classification" else y
+    assert metrics.score(task, right, y) == 1
+    assert metrics.score(task, 1 - right, y) < 0.5

@@ -2,6 +2,10 @@
 
 a, b run over the batch. Presence: S_a exists where any modality of a is present, Z_{i,b} where
 modality i of b is. An absent Z_{i,b} is no candidate b' and no positive of anyone.
+
+Tasks differ in what makes two truths alike, in the loss of one answer, and in how averaged answers
+become a pseudo-label: see ALIKE, COSTS and `pseudo_labels`. Where truths are more or less alike,
+positives weigh as much as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +17,13 @@ from math import log
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from robult_edge.task import Task
+
+Alike = Callable[[Tensor], Tensor]
+"""Truths of a batch → [B, B]: bool, or a weight in [0, 1]."""
+TOLERANCE = 0.5
+"""Values further apart than this, in spreads of the training labels, are not alike at all."""
 
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 """K(s, μ, σ) → weight in [0, 1]: how far a proximity s falls short of true couplets'."""
@@ -38,16 +49,40 @@ def log_p(s_ab: Tensor, tau: float, present: Tensor) -> Tensor:
     return kept.log_softmax(1).masked_fill(~present, 0.0)
 
 
-def true_positives(y: Tensor, labelled: Tensor) -> Tensor:
-    """P(a) = {a} ∪ {b : ℓ_a ℓ_b = 1, y_a = y_b}: y [B], labelled [B] bool → [B, B] bool."""
-    same = (y[:, None] == y) & labelled[:, None] & labelled
-    return same | torch.eye(len(y), dtype=torch.bool, device=y.device)
+def same_class(y: Tensor) -> Tensor:
+    """y_a = y_b: classes [B] → [B, B] bool."""
+    return y[:, None] == y
 
 
-def pseudo_positives(y_tilde: Tensor, labelled: Tensor) -> Tensor:
-    """Q(a) = {b ≠ a : not both labelled, ỹ_a = ỹ_b}: [B], [B] bool → [B, B] bool."""
-    same = (y_tilde[:, None] == y_tilde) & ~(labelled[:, None] & labelled)
-    return same & ~torch.eye(len(labelled), dtype=torch.bool, device=labelled.device)
+def jaccard(y: Tensor) -> Tensor:
+    """|y_a ∩ y_b| / |y_a ∪ y_b|, 1 where both are empty: label sets [B, K] → [B, B]."""
+    y = y.float()
+    both = y @ y.T
+    either = y.sum(1)[:, None] + y.sum(1) - both
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
+
+
+def near(y: Tensor) -> Tensor:
+    """(1 − ‖y_a − y_b‖² / K·TOLERANCE²)₊: standardised values [B, K] → [B, B]."""
+    apart = (y[:, None] - y).square().mean(2)
+    return (1 - apart / TOLERANCE**2).clamp(min=0)
+
+
+ALIKE: dict[Task, Alike] = {
+    "classification": same_class,
+    "multilabel": jaccard,
+    "regression": near,
+}
+
+
+def true_positives(y: Tensor, labelled: Tensor, alike: Alike = same_class) -> Tensor:
+    """P(a) = {a} ∪ {b : ℓ_a ℓ_b = 1, y_a = y_b}: y [B, …], labelled [B] bool → [B, B]."""
+    return (alike(y) * (labelled[:, None] & labelled)).fill_diagonal_(1)
+
+
+def pseudo_positives(y_tilde: Tensor, labelled: Tensor, alike: Alike = same_class) -> Tensor:
+    """Q(a) = {b ≠ a : not both labelled, ỹ_a = ỹ_b}: [B, …], [B] bool → [B, B]."""
+    return (alike(y_tilde) * ~(labelled[:, None] & labelled)).fill_diagonal_(0)
 
 
 def rbf(s: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
@@ -102,11 +137,9 @@ def l_lb(log_p_ab: Tensor, positives: Tensor) -> Tensor:
 
     Args:
         log_p_ab: [B, B].
-        positives: P(a), present b only, [B, B] bool.
+        positives: P(a), present b only, [B, B] bool; or how much of a positive each b is.
     """
-    n = positives.sum(1)
-    per_a = -(log_p_ab * positives).sum(1) / n.clamp(min=1)
-    return per_a.sum() / (n > 0).sum().clamp(min=1)
+    return l_ulb(log_p_ab, positives.to(log_p_ab.dtype))
 
 
 def l_ulb(log_p_ab: Tensor, w: Tensor) -> Tensor:
@@ -154,6 +187,7 @@ def l_pu(
     lambda_u: float,
     kernel: Kernel,
     young: bool,
+    alike: Alike = same_class,
     momentum: float = 0.9,
 ) -> PuLoss:
     """L_PU = mean_i (λ_l L_lb + λ_u L_ulb), the soft PU contrastive loss; λ_l = 1 in the paper.
@@ -162,7 +196,7 @@ def l_pu(
         s: S [B, d] over each sample's present modalities.
         z: Z_i [B, M, d].
         present: [B, M] bool.
-        y_tilde: [B] ỹ: y where labelled, else the pseudo-label.
+        y_tilde: [B] or [B, K] ỹ: y where labelled, else the pseudo-label.
         labelled: [B] bool.
         reference: [M, 3] as of ``update_reference``.
         tau: τ.
@@ -170,9 +204,11 @@ def l_pu(
         lambda_u: λ_u(t).
         kernel: K.
         young: pseudo positives below the 25th percentile are not yet believed.
+        alike: which ỹ are the same, or how much so.
         momentum: of the reference.
     """
-    p, q = true_positives(y_tilde, labelled), pseudo_positives(y_tilde, labelled)
+    p = true_positives(y_tilde, labelled, alike)
+    q = pseudo_positives(y_tilde, labelled, alike)
     exists = present.any(1)[:, None]
     lb, ulb, bound, share, references = [], [], [], [], []
     for i in range(z.shape[1]):
@@ -184,12 +220,12 @@ def l_pu(
         s_ab = proximity(s, z[:, i])
         log_p_ab = log_p(s_ab, tau, here)
         still = s_ab.detach()
-        references.append(update_reference(reference[i], still[p & couplets], momentum))
-        w = pseudo_weights(still, references[i].nan_to_num(0.0), kernel, young) * (q & couplets)
-        lb.append(l_lb(log_p_ab, p & couplets))
+        references.append(update_reference(reference[i], still[p * couplets > 0.5], momentum))
+        w = pseudo_weights(still, references[i].nan_to_num(0.0), kernel, young) * (q * couplets)
+        lb.append(l_lb(log_p_ab, p * couplets))
         ulb.append(l_ulb(log_p_ab, w))
         bound.append(log(int(here.sum())) - lb[-1].detach())
-        share.append(w.sum() / (q & couplets).sum().clamp(min=1))
+        share.append(w.sum() / (q * couplets).sum().clamp(min=1))
     mean_lb, mean_ulb = torch.stack(lb).mean(), torch.stack(ulb).mean()
     return PuLoss(
         loss=lambda_l * mean_lb + lambda_u * mean_ulb,
@@ -216,14 +252,59 @@ def l_rec(h: Tensor, h_hat: Tensor, present: Tensor) -> Tensor:
     return (h_hat[present] - target).square().mean() / scale
 
 
-def l_sup(logits: Tensor, y: Tensor, known: Tensor) -> Tensor:
-    """L_sup: cross entropy over the answers whose truth is known, 0 if none is.
+def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
+    """Of classes: logits [n, K], y [n] → [n]."""
+    return F.cross_entropy(z, y, reduction="none")
+
+
+def binary_cross_entropy(z: Tensor, y: Tensor) -> Tensor:
+    """Of labels, averaged: logits [n, K], y [n, K] → [n]."""
+    return F.binary_cross_entropy_with_logits(z, y.to(z.dtype), reduction="none").mean(1)
+
+
+def huber(z: Tensor, y: Tensor) -> Tensor:
+    """Of standardised values, averaged: quadratic up to one spread, then linear: [n, K] → [n]."""
+    return F.huber_loss(z, y.to(z.dtype), reduction="none").mean(1)
+
+
+COSTS: dict[Task, Callable[[Tensor, Tensor], Tensor]] = {
+    "classification": cross_entropy,
+    "multilabel": binary_cross_entropy,
+    "regression": huber,
+}
+
+
+def l_sup(logits: Tensor, y: Tensor, known: Tensor, task: Task = "classification") -> Tensor:
+    """L_sup: the task's cost over the answers whose truth is known, 0 if none is.
 
     Args:
         logits: [B, K].
-        y: [B].
+        y: [B] or [B, K].
         known: [B] bool: labelled, and the answer exists.
+        task: what is asked.
     """
     if not known.any():
         return logits.new_zeros(())
-    return F.cross_entropy(logits[known], y[known])
+    return COSTS[task](logits[known], y[known]).mean()
+
+
+def pseudo_labels(logits: Tensor, there: Tensor, task: Task) -> Tensor:
+    """ỹ of unlabelled windows: what the answers that exist say on average, [B] or [B, K].
+
+    Args:
+        logits: [B, A, K] of A answers.
+        there: [B, A] bool.
+        task: what is asked.
+    """
+    if task == "classification":
+        return (logits.softmax(2) * there[:, :, None]).sum(1).argmax(1)
+    answers = logits.sigmoid() if task == "multilabel" else logits
+    mean = (answers * there[:, :, None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
+    return (mean >= 0.5).long() if task == "multilabel" else mean
+
+
+def pseudo_hits(guess: Tensor, y: Tensor, task: Task) -> Tensor:
+    """How right pseudo-labels are, [B] in 0 – 1: of labels and values, the share that is."""
+    if task == "regression":
+        return ((guess - y).abs() <= TOLERANCE).float().mean(1)
+    return (guess == y).float().reshape(len(y), -1).mean(1)

@@ -134,6 +134,11 @@ def test_data_file_is_looked_up_in_robult_data(mine, tmp_path_factory, monkeypat
         ('["jitter"]', '["magic"]', r"modality.acc.invariant_to is \['magic'\]"),
         ('["jitter"]', '["flip"]', r"invariant_to is \['flip'\].*time series"),
         ('name = "mine"', "name = mine", "cannot be read as TOML"),
+        ('labels = "label"', 'labels = ["label", "who"]', "labels is .*one array of classes"),
+        ('labels = "label"', 'labels = "label"\ncodes = [[0, 1]]', "codes is .*left out"),
+        ('labels = "label"', 'labels = "acc"', r"labels is 'acc'.*shape \(6,\); it is \(6, 2, 8\)"),
+        ('labels = "label"', 'labels = "label"\ntask = "ranking"', "task is 'ranking'"),
+        ('labels = "label"', 'labels = "label"\ntask = "regression"', "regression.*targets"),
     ],
 )  # fmt: skip
 def test_a_bad_toml_names_file_field_and_value(mine, old, new, said):
@@ -287,6 +292,16 @@ def test_example_data_sets_load(file, monkeypatch):
     assert set(data.y[data.test]) == set(data.y[~data.test]) == set(range(len(data.classes)))
 
 
+def test_example_questions_of_other_tasks_load(benchmark_data):
+    folder = ROOT / "examples" / "datasets"
+    worn = load(str(folder / "hydraulic_faults.toml"), data_dir=benchmark_data)
+    bar = load(str(folder / "hydraulic_pressure.toml"), data_dir=benchmark_data)
+    assert np.unique(worn.y).tolist() == [0, 1]
+    assert np.unique(bar.y).tolist() == [90, 100, 115, 130]
+    # The accumulator is worn below its 130 bar.
+    np.testing.assert_array_equal(worn.y[:, 3] == 1, bar.y[:, 0] < 130)
+
+
 def test_synthetic_words_carry_the_information_stated():
     mix = synthetic.Mixture(redundant=0.0, unique=0.7, synergy=1.0, modalities=3, windows=40_000)
     rng = np.random.default_rng(0)
@@ -393,3 +408,99 @@ def test_images_keep_their_planes():
     np.testing.assert_array_equal(cut["cam"], frames)
     assert present.all()
     assert len(channel_stats(lambda: [frames], 1).mean) == 2
+
+
+def asking(folder, task):
+    """The TOML of ``mine`` with another question."""
+    toml = folder / "dataset.toml"
+    old = ('classes = ["off", "on"]\n', 'labels = "label"\n')
+    assert all(line in TOML for line in old)
+    toml.write_text(TOML.replace(old[0], "").replace(old[1], task), encoding="utf-8")
+
+
+def add_arrays(folder, **arrays):
+    with np.load(folder / "mine.npz") as file:
+        np.savez(folder / "mine.npz", **{name: file[name] for name in file}, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("task", "y"),
+    [
+        ('labels = "both"', [[0, 1], [1, 1], [-1, -1], [0, 0], [1, 0], [-1, -1]]),
+        (
+            'labels = ["label", "state"]\ncodes = [[0, 1], [0, 1, 1]]',
+            [[0, 0], [1, 1], [0, 1], [1, 0], [1, 1], [-1, -1]],
+        ),
+    ],
+)
+def test_labels_come_as_one_array_or_one_each_and_half_known_is_unknown(mine, task, y):
+    both = np.array([[0, 1], [1, 1], [-1, 1], [0, 0], [1, 0], [-1, -1]])
+    add_arrays(mine, both=both, state=np.array([0, 1, 2, 0, 2, 1]))
+    asking(mine, f'task = "multilabel"\nclasses = ["hot", "wet"]\n{task}\n')
+    data = load(str(mine))
+    assert (data.task, data.classes, data.units) == ("multilabel", ("hot", "wet"), ())
+    assert data.y.tolist() == y
+    assert data.y.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("labels", "y"),
+    [
+        ('labels = "level_m"', [1.5, -1.0, np.nan, 2.5, 3.5, 4.5]),
+        ('labels = "label"\ncodes = [[90, 130]]', [90, 130, 90, 130, 130, np.nan]),
+    ],
+)
+def test_values_are_read_in_their_unit(mine, labels, y):
+    add_arrays(mine, level_m=np.array([1.5, -1.0, np.nan, 2.5, 3.5, 4.5]))
+    asking(mine, f'task = "regression"\ntargets = [{{ name = "oil", unit = "bar" }}]\n{labels}\n')
+    data = load(str(mine))
+    assert (data.task, data.classes, data.units) == ("regression", ("oil",), ("bar",))
+    np.testing.assert_array_equal(data.y[:, 0], np.array(y, np.float32))
+    assert data.y.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ('task = "multilabel"\nlabels = "label"\n', "classes is"),
+        ('task = "multilabel"\nclasses = ["a", "b"]\nlabels = "label"\n', r"shape \(6, 2\)"),
+        ('task = "multilabel"\nclasses = ["a"]\nlabels = "who"\n', "of 0 and 1.*it holds 2"),
+        ('task = "multilabel"\nclasses = ["a"]\nlabels = ["label", "who"]\n', "one for each of a"),
+        ('task = "multilabel"\nclasses = ["a"]\nlabels = "who"\ncodes = [[0, 1]]\n', "2 is there"),
+        ('task = "regression"\nlabels = "label"\n', "targets is None"),
+        ('task = "regression"\nclasses = ["a"]\nlabels = "label"\n', "task is 'regression'"),
+        ('task = "regression"\ntargets = [{ name = "a" }]\nlabels = "label"\n', "targets is"),
+        ('targets = [{ name = "a", unit = "1" }]\nlabels = "label"\n', "task is 'classification'"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(mine, task, said):
+    asking(mine, task)
+    with pytest.raises(SpecError, match=said) as caught:
+        load(str(mine))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_windows_value_is_the_last_and_its_labels_hold_all_through():
+    spec = (
+        ModalitySpec(
+            name="x", channels=("c",), unit="1", rate_hz=1.0, window=4, hop=2, timeout_s=1.0
+        ),
+    )
+    samples = {"x": np.zeros((8, 1), np.float32)}
+    values = np.arange(8, dtype=np.float32)[:, None]
+    assert windows.cut_all(samples, values, spec)[2].tolist() == [[3], [5], [7]]
+    labels = np.array([[0, 1]] * 5 + [[1, 1]] * 3)
+    y = windows.cut_all(samples, labels, spec)[2]
+    assert windows.mixed(y).tolist() == [False, True, True]
+    assert y[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("task", "classes"), [("multilabel", ("bit0", "bit1")), ("regression", ("y",))]
+)
+def test_synthetic_asks_the_same_question_in_other_forms(task, classes):
+    plain = load("synthetic:windows=80,classes=3")
+    other = load(f"synthetic:windows=80,classes=3,task={task}")
+    assert (other.task, other.classes) == (task, classes)
+    np.testing.assert_array_equal(other.windows["s0"], plain.windows["s0"])
+    np.testing.assert_array_equal(other.y @ ([1, 2] if task == "multilabel" else [1]), plain.y)

@@ -14,6 +14,7 @@ from robult_edge.data.mapped import MappedWindows, Windows, measured, select
 from robult_edge.data.stats import channel_stats
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec, common_hop_ns
+from robult_edge.task import Task
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Recording:
         group: whom or what it is of; splits never cut a group.
         samples: per modality, float32 [n, C] or [n, C, H, W] at its own rate, raw units, all
             beginning at the same moment; NaN where nothing was measured.
-        labels: int64 [n0] class per sample of the first modality, −1 unknown.
+        labels: truth per sample of the first modality, [n0] or [n0, K], as the task has it.
     """
 
     name: str
@@ -40,17 +41,19 @@ class Dataset:
 
     Attributes:
         name: of the data set.
-        classes: K names.
+        classes: K names of classes, labels or targets.
         modalities: M sensors, statistics from the training groups alone.
         windows: per modality float32 [N, *window_shape], raw units, zeros where absent; in memory
             or on disk.
         present: [N, M] bool.
-        y: int64 [N] class, −1 unknown.
+        y: truth as the task has it (``robult_edge.task``), values in their units.
         groups: [N] str.
         test: [N] bool, rows of the held-out groups.
         recordings: the same data as it came in time; cut at k · hop they give the windows.
         test_groups: the held-out groups.
-        invariances: per modality, what does not change the class ("jitter", "scale", "shift", ...).
+        invariances: per modality, what does not change the truth ("jitter", "scale", "shift", ...).
+        task: what is asked.
+        units: of the targets of a regression.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Dataset:
     recordings: Sequence[Recording]
     test_groups: tuple[str, ...]
     invariances: dict[str, tuple[str, ...]]
+    task: Task = "classification"
+    units: tuple[str, ...] = ()
 
     def holding_out(self, test_groups: tuple[str, ...]) -> Dataset:
         """The same data with other groups held out, and statistics from the rest."""
@@ -82,6 +87,8 @@ def from_recordings(
     recordings: tuple[Recording, ...],
     test_groups: tuple[str, ...],
     invariances: dict[str, tuple[str, ...]],
+    task: Task = "classification",
+    units: tuple[str, ...] = (),
 ) -> Dataset:
     """A data set whose windows are cut from recordings every hop."""
     common_hop_ns(modalities)
@@ -89,7 +96,7 @@ def from_recordings(
     present = np.concatenate([p for _, p, _ in parts])
     y = np.concatenate([y for _, _, y in parts])
     groups = np.array([r.group for r, (_, _, y) in zip(recordings, parts, strict=True) for _ in y])
-    keep = (y != win.MIXED) & present.any(1)
+    keep = ~win.mixed(y) & present.any(1)
     if not keep.any():
         raise SpecError(
             f"data set {name!r}: no recording is long enough for one window; "
@@ -110,6 +117,8 @@ def from_recordings(
         recordings=recordings,
         test_groups=test_groups,
         invariances=invariances,
+        task=task,
+        units=units,
     )
 
 
@@ -122,6 +131,8 @@ def from_windows(
     groups: np.ndarray,
     test_groups: tuple[str, ...],
     invariances: dict[str, tuple[str, ...]],
+    task: Task = "classification",
+    units: tuple[str, ...] = (),
 ) -> Dataset:
     """A data set of ready windows; its recordings are each group's windows back to back.
 
@@ -151,6 +162,8 @@ def from_windows(
         recordings=recordings,
         test_groups=test_groups,
         invariances=invariances,
+        task=task,
+        units=units,
     )
 
 
@@ -177,7 +190,7 @@ class _Groups(Sequence[Recording]):
     def __getitem__(self, index: int) -> Recording:  # type: ignore[override]
         group = self.order[index]
         name, rows = str(self.names[group]), self.rows[group]
-        labels = np.repeat(self.y[rows], self.modalities[0].window)
+        labels = np.repeat(self.y[rows], self.modalities[0].window, axis=0)
         return Recording(name, name, _BackToBack(self, rows), labels)
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
+from typing import Any
 
 import numpy as np
 
+from robult_edge.data import windows as win
 from robult_edge.data.dataset import Dataset, Recording
 from robult_edge.modality import ModalitySpec
 
@@ -22,7 +24,7 @@ class Replay:
         source: the rig's name: the group, and a number where several rigs share its recordings.
         modalities: its sensors.
         samples: per modality [n, *sample_shape] float32; NaN where nothing was measured.
-        labels: per hop, the class (−1 unknown).
+        labels: per hop, the truth, [hops] or [hops, K] (−1 or NaN unknown).
     """
 
     source: str
@@ -47,12 +49,14 @@ class Replay:
         """Index of the sample captured at ``t_ns``."""
         return floor((t_ns - start_ns) * self.modalities[modality].rate_hz / 1e9)
 
-    def truth(self, modality: str, end: int) -> int:
-        """Class of the window of ``modality`` that ends with sample ``end``; −1 if mixed."""
+    def truth(self, modality: str, end: int) -> Any:
+        """Truth of the window of ``modality`` that ends with sample ``end``; −1 if mixed.
+
+        A class, or K labels or values.
+        """
         spec = self.modalities[modality]
         hops = np.arange((end - spec.window + 1) // spec.hop, end // spec.hop + 1)
-        seen = set(self.labels.take(hops, mode="wrap").tolist())
-        return seen.pop() if len(seen) == 1 else -1
+        return _known(win.label(self.labels.take(hops, axis=0, mode="wrap")))
 
     def stretch(self, modality: str, first: int, last: int) -> np.ndarray:
         """Samples ``first`` to ``last``, both included, [n, *sample_shape]."""
@@ -104,6 +108,12 @@ def _replay(
 
 
 def _per_hop(labels: np.ndarray, hops: int, hop: int) -> np.ndarray:
-    """One class per hop; −1 where it changes within."""
-    each = labels[: hops * hop].reshape(hops, hop)
-    return np.where((each == each[:, :1]).all(1), each[:, 0], -1)
+    """One truth per hop; −1 where it changes within."""
+    each = labels[: hops * hop].reshape(hops, hop, *labels.shape[1:])
+    truths = np.array([win.label(seen) for seen in each], labels.dtype)
+    return _known(truths.reshape(hops, *labels.shape[1:]))
+
+
+def _known(y: np.ndarray) -> np.ndarray:
+    """MIXED told as unknown, −1."""
+    return y if y.dtype.kind == "f" else np.maximum(y, -1)

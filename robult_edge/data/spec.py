@@ -29,9 +29,22 @@ Recordings (``form = "recordings"``, with ``hop_s``) in one ``.npz``: arrays [n,
 timeline, ``labels`` and ``groups`` [n], and ``recordings``, the name of an index array [n]. Or
 ``data`` is a folder with one ``.npz`` per recording: one array [n, C] per modality at its own rate
 (left out where the sensor was), the label a scalar or [n] at the first modality's rate, the group
-a scalar.
+a scalar. A window has the class or labels that hold all through it, or the last value.
 
 NaN means not measured: a window with NaN is absent.
+
+Not one class of several, but any number of labels, or values::
+
+    task = "multilabel"
+    classes = ["cooler", "pump"]
+    labels = "faults"                 # [N, 2] of 0 and 1; a row with −1 is unlabelled
+
+    task = "regression"
+    targets = [{ name = "accumulator", unit = "bar" }]  # in place of classes
+    labels = "pressure"               # [N] or [N, targets]; a row with NaN is unlabelled
+
+``labels`` may then also be a list, one array [N] per label or target, and ``codes`` what the
+numbers 0, 1, 2, … in each of them stand for: ``codes = [[90, 100, 115, 130]]``.
 """
 
 from __future__ import annotations
@@ -45,10 +58,12 @@ import msgspec
 import numpy as np
 
 from robult_edge.data.dataset import Dataset, Recording, from_recordings, from_windows
+from robult_edge.data.labels import Asked, texts
 from robult_edge.data.mapped import MappedWindows, Windows
 from robult_edge.data.splits import pick_groups
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec, common_hop_ns
+from robult_edge.task import Task
 
 if sys.version_info >= (3, 11):
     import tomllib as toml
@@ -69,14 +84,22 @@ class _Modality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     invariant_to: tuple[Invariance, ...] = ()
 
 
+class _Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    unit: str
+
+
 class _Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    classes: tuple[str, ...]
     form: Literal["windows", "recordings"]
     data: str
-    labels: str
+    labels: str | tuple[str, ...]
     groups: str
     modality: dict[str, Any]
+    task: Task = "classification"
+    classes: tuple[str, ...] = ()
+    targets: tuple[_Target, ...] = ()
+    codes: tuple[tuple[float, ...], ...] = ()
     recordings: str | None = None
     hop_s: float | None = None
     test_groups: tuple[str | int, ...] | None = None
@@ -93,6 +116,7 @@ def load(path: Path, data_dir: Path | None = None) -> Dataset:
     path = path / "dataset.toml" if path.is_dir() else path
     reader = _Reader(path)
     spec, tables = reader.spec()
+    asked = reader.asked(spec)
     data = _find(spec.data, path, data_dir)
     if data is None:
         reader.refuse(
@@ -106,15 +130,16 @@ def load(path: Path, data_dir: Path | None = None) -> Dataset:
     arrays = {name: t.array or name for name, t in tables.items()}
     shared: dict[str, Any] = {
         "name": spec.name,
-        "classes": spec.classes,
+        "classes": asked.outputs,
         "modalities": modalities,
         "invariances": {name: t.invariant_to for name, t in tables.items()},
+        "task": asked.task,
+        "units": asked.units,
     }
     if spec.form == "windows":
         npz = _Npz(data, reader)
-        labels = np.asarray(npz.get("labels", spec.labels))
-        y = reader.classes(labels, spec)
-        groups = _texts(npz.rows("groups", spec.groups, len(y)))
+        y = npz.labels(asked)
+        groups = texts(npz.rows("groups", spec.groups, len(y)))
         windows = {
             m.name: npz.windows(f"modality.{m.name}.array", arrays[m.name], m, len(y))
             for m in modalities
@@ -123,13 +148,13 @@ def load(path: Path, data_dir: Path | None = None) -> Dataset:
         return from_windows(**shared, windows=windows, y=y, groups=groups, test_groups=test_groups)
     if data.is_dir():
         recordings = tuple(
-            _recording(_Npz(file, reader), file.stem, spec, modalities, arrays)
+            _recording(_Npz(file, reader), file.stem, spec, asked, modalities, arrays)
             for file in sorted(data.glob("*.npz"))
         )
         if not recordings:
             reader.refuse("data", spec.data, "a folder that holds .npz files, one per recording")
     else:
-        recordings = _recordings(_Npz(data, reader), spec, modalities, arrays)
+        recordings = _recordings(_Npz(data, reader), spec, asked, modalities, arrays)
     test_groups = reader.test_groups(np.array([r.group for r in recordings]), spec)
     return from_recordings(**shared, recordings=recordings, test_groups=test_groups)
 
@@ -154,8 +179,6 @@ class _Reader:
 
     def spec(self) -> tuple[_Spec, dict[str, _Modality]]:
         spec = self._convert(self.raw, _Spec, "")
-        if len(spec.classes) < 2:
-            self.refuse("classes", list(spec.classes), 'at least two names, e.g. ["off", "on"]')
         if spec.form == "recordings" and not (spec.hop_s and spec.hop_s > 0):
             self.refuse("hop_s", spec.hop_s, 'above 0 when form is "recordings", e.g. 0.5')
         if spec.form == "windows" and spec.hop_s is not None:
@@ -229,30 +252,17 @@ class _Reader:
         except SpecError as error:
             raise SpecError(f"{self.path}: {error}") from None
 
-    def classes(self, labels: np.ndarray, spec: _Spec) -> np.ndarray:
-        """Labels, as indices or names, as int64 class indices; −1 unknown."""
-        if labels.dtype.kind in "US":
-            index = {name: k for k, name in enumerate(spec.classes)}
-            texts = _texts(labels)
-            for text in np.unique(texts).tolist():
-                if text not in index and text:
-                    self.refuse("classes", list(spec.classes), f"complete: {text!r} is missing")
-            return np.array([index.get(text, -1) for text in texts.tolist()], np.int64)
-        whole = np.where(np.isfinite(labels), labels, -1) if labels.dtype.kind == "f" else labels
-        y = whole.astype(np.int64)
-        if (
-            not (y == whole).all()
-            or y.max(initial=-1) >= len(spec.classes)
-            or y.min(initial=0) < -1
-        ):
-            bad = whole[(y != whole) | (y >= len(spec.classes)) | (y < -1)][0]
-            self.refuse(
-                "labels",
-                spec.labels,
-                f"an array of indices into the {len(spec.classes)} classes, −1 for unknown; "
-                f"it holds {bad}",
-            )
-        return y
+    def asked(self, spec: _Spec) -> Asked:
+        if spec.classes and spec.targets:
+            self.refuse("targets", "given", "left out where classes are given")
+        return Asked(
+            task=spec.task,
+            outputs=spec.classes or tuple(t.name for t in spec.targets),
+            units=tuple(t.unit for t in spec.targets),
+            arrays=spec.labels,
+            codes=spec.codes,
+            refuse=self.refuse,
+        )
 
     def test_groups(self, groups: np.ndarray, spec: _Spec) -> tuple[str, ...]:
         names = np.unique(groups).tolist()
@@ -295,6 +305,11 @@ class _Npz:
             self.reader.refuse(field, array, f"the name of an array in {self.path.name}: {known}")
         return self.arrays[array]
 
+    def labels(self, asked: Asked, n: int | None = None) -> np.ndarray:
+        """The truth of ``n`` rows, or of as many as there are."""
+        names = (asked.arrays,) if isinstance(asked.arrays, str) else asked.arrays
+        return asked.truth([self.get("labels", name) for name in names], n)
+
     def rows(self, field: str, array: str, n: int) -> np.ndarray:
         values = self.get(field, array)
         if values.shape != (n,):
@@ -320,7 +335,11 @@ class _Npz:
 
 
 def _recordings(
-    npz: _Npz, spec: _Spec, modalities: tuple[ModalitySpec, ...], arrays: dict[str, str]
+    npz: _Npz,
+    spec: _Spec,
+    asked: Asked,
+    modalities: tuple[ModalitySpec, ...],
+    arrays: dict[str, str],
 ) -> tuple[Recording, ...]:
     """Recordings side by side in one file, told apart by an index array."""
     reader = npz.reader
@@ -333,8 +352,8 @@ def _recordings(
     if spec.recordings is None:
         reader.refuse("recordings", None, "the name of the array [n] that numbers the recordings")
     which = npz.get("recordings", spec.recordings)
-    labels = reader.classes(npz.rows("labels", spec.labels, len(which)), spec)
-    groups = _texts(npz.rows("groups", spec.groups, len(which)))
+    labels = npz.labels(asked, len(which))
+    groups = texts(npz.rows("groups", spec.groups, len(which)))
     samples = {
         m.name: npz.samples(f"modality.{m.name}.array", arrays[m.name], m) for m in modalities
     }
@@ -361,6 +380,7 @@ def _recording(
     npz: _Npz,
     name: str,
     spec: _Spec,
+    asked: Asked,
     modalities: tuple[ModalitySpec, ...],
     arrays: dict[str, str],
 ) -> Recording:
@@ -374,18 +394,12 @@ def _recording(
     duration_s = max(len(samples[m.name]) / m.rate_hz for m in modalities)
     first = modalities[0]
     n = len(samples[first.name]) or round(duration_s * first.rate_hz)
-    labels = npz.get("labels", spec.labels)
-    labels = np.full(n, labels[()]) if labels.ndim == 0 else npz.rows("labels", spec.labels, n)
     return Recording(
         name=name,
         group=str(npz.get("groups", spec.groups).ravel()[0]),
         samples=samples,
-        labels=npz.reader.classes(labels, spec),
+        labels=npz.labels(asked, n),
     )
-
-
-def _texts(values: np.ndarray) -> np.ndarray:
-    return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()])
 
 
 def _robult_data() -> str:

@@ -9,17 +9,22 @@ a component *says* a class. With Y the class, uniform over K:
   any M − 1 sensors know nothing of it (XOR for K = M = 2).
 
 A word that is not Y by design is drawn uniformly, so each carries ``bits(share, K)``.
+
+``task=multilabel`` asks for the binary digits of Y in place of Y, ``task=regression`` for its
+value.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 import numpy as np
 
 from robult_edge.data.dataset import Dataset, from_windows
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec
+from robult_edge.task import Task
 
 RATE_HZ, WINDOW = 50.0, 64
 
@@ -36,6 +41,7 @@ class Mixture:
         groups: each with its own gain and offset per channel; a quarter are held out.
         noise: standard deviation against tones of amplitude 1.
         seed: of everything.
+        task: in which form Y is asked for.
     """
 
     redundant: float = 0.6
@@ -47,6 +53,7 @@ class Mixture:
     groups: int = 12
     noise: float = 0.5
     seed: int = 0
+    task: Task = "classification"
 
 
 def bits(share: float, classes: int) -> float:
@@ -99,16 +106,29 @@ def make(mix: Mixture, name: str = "synthetic") -> Dataset:
         windows[spec.name] = (x * gain[groups] + offset[groups]).astype(np.float32)
     names = np.array([f"g{g:02d}" for g in groups])
     distinct = np.unique(names)
+    classes, truth = _asked(mix, y)
     return from_windows(
         name=name,
-        classes=tuple(f"c{c}" for c in range(k)),
+        classes=classes,
         modalities=modalities,
         windows=windows,
-        y=y,
+        y=truth,
         groups=names,
         test_groups=tuple(distinct[-max(1, mix.groups // 4) :].tolist()),
         invariances={spec.name: ("jitter", "scale") for spec in modalities},
+        task=mix.task,
+        units=("1",) if mix.task == "regression" else (),
     )
+
+
+def _asked(mix: Mixture, y: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the outputs, and the truth in the task's form."""
+    if mix.task == "regression":
+        return ("y",), y[:, None].astype(np.float32)
+    if mix.task == "multilabel":
+        digits = np.arange((mix.classes - 1).bit_length())
+        return tuple(f"bit{d}" for d in digits), y[:, None] >> digits & 1
+    return tuple(f"c{c}" for c in range(mix.classes)), y
 
 
 def _words(mix: Mixture, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -130,7 +150,7 @@ def _words(mix: Mixture, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _parse(source: str) -> Mixture:
     kinds = {f.name: type(getattr(Mixture, f.name)) for f in fields(Mixture)}
-    given: dict[str, float | int] = {}
+    given: dict[str, Any] = {}
     for part in filter(None, source.partition(":")[2].split(",")):
         key, _, value = part.partition("=")
         if key not in kinds:
@@ -141,7 +161,11 @@ def _parse(source: str) -> Mixture:
             raise SpecError(
                 f"{source}: {key} is {value!r}; it must be a number, e.g. {getattr(Mixture, key)}"
             ) from None
-    mix = Mixture(**given)  # type: ignore[arg-type]
+    mix = Mixture(**given)
+    if mix.task not in get_args(Task):
+        raise SpecError(
+            f"{source}: task is {mix.task!r}; it must be of {', '.join(get_args(Task))}"
+        )
     for key, low, high in (
         ("redundant", 0, 1),
         ("unique", 0, 1),

@@ -12,6 +12,23 @@ MIXED = -2
 """Class of a window over which the label changes: such windows are not trained or tested on."""
 
 
+def label(seen: np.ndarray) -> np.ndarray:
+    """The truth of a window whose samples have the truths ``seen`` [n] or [n, K], n > 0.
+
+    The class or the labels that hold all through it, else MIXED; of values, the last.
+    """
+    if seen.dtype.kind == "f":
+        return seen[-1]
+    return seen[0] if (seen == seen[0]).all() else np.full_like(seen[0], MIXED)
+
+
+def mixed(y: np.ndarray) -> np.ndarray:
+    """Which of the windows' truths y [N] or [N, K] are MIXED, [N] bool."""
+    if y.dtype.kind == "f":
+        return np.zeros(len(y), bool)
+    return (y == MIXED).reshape(len(y), -1).any(1)
+
+
 def cut(samples: np.ndarray, end_index: int, window: int) -> np.ndarray:
     """The window of ``window`` samples that ends just before ``end_index``.
 
@@ -52,12 +69,12 @@ def cut_all(
 
     Args:
         samples: per modality [n, C] or [n, C, H, W]; NaN where nothing was measured.
-        labels: class per sample of the first modality [n0], −1 unknown.
+        labels: truth per sample of the first modality, [n0] or [n0, K].
         modalities: the sensors.
 
     Returns:
         windows per modality [k, *window_shape] (zeros where absent), present [k, M] bool,
-        y [k] (−1 unknown, MIXED where the label changes).
+        y [k] or [k, K] (−1 or NaN unknown, MIXED where a class or label changes).
     """
     grid = ticks({m.name: len(samples[m.name]) for m in modalities}, modalities)
     present = np.zeros((len(grid), len(modalities)), bool)
@@ -73,9 +90,10 @@ def cut_all(
         windows[m.name] = out
 
     first = modalities[0]
-    y = np.full(len(grid), -1, np.int64)
+    unknown = np.nan if labels.dtype.kind == "f" else -1
+    y = np.full((len(grid), *labels.shape[1:]), unknown, labels.dtype)
     for row, k in enumerate(grid):
         seen = labels[max(k * first.hop - first.window, 0) : k * first.hop]
         if len(seen):
-            y[row] = seen[0] if (seen == seen[0]).all() else MIXED
+            y[row] = label(seen)
     return windows, present, y

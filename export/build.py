@@ -25,6 +25,7 @@ from robult_edge.errors import BundleError
 from robult_edge.late_fusion import Answers, Fit, fit
 from robult_edge.nn.checkpoint import RunInfo, load_model
 from robult_edge.nn.robult import Robult
+from robult_edge.task import labelled, standardised
 
 GOLDEN_WINDOWS = 8
 PROOF_WINDOWS = 256
@@ -52,9 +53,9 @@ def build(
     dataset = data.load(info.dataset)
     names = [m.name for m in info.modalities]
     held_out_any = bool(dataset.test.any())
-    rows = np.flatnonzero((dataset.test if held_out_any else True) & (dataset.y >= 0))
+    rows = np.flatnonzero((dataset.test if held_out_any else True) & labelled(dataset.y))
     windows = [dataset.windows[name][rows] for name in names]
-    present, y = dataset.present[rows], dataset.y[rows]
+    present, y = dataset.present[rows], standardised(dataset.y[rows], info.scales)
     out.mkdir(parents=True, exist_ok=True)
     step = progress.add_task("export", total=4)
 
@@ -64,7 +65,7 @@ def build(
     answers, h = measure.answer(branches, head, windows, present, y)
     with np.load(run / "oof.npz", allow_pickle=False) as oof:
         out_of_fold = Answers(oof["branch"], oof["head"], oof["y"], oof["present"])
-    fitted = fit(out_of_fold, coverage)
+    fitted = fit(out_of_fold, coverage, info.task)
     progress.advance(step)
     deltas = _graph_deltas(model, names, branches, head, windows, h)
     deltas |= _fused_deltas(model, names, windows, answers, fitted)
@@ -74,8 +75,9 @@ def build(
     manifest = Manifest(
         format=bundle.FORMAT,
         name=f"{dataset.name}-{_digest(files)}",
-        task="classification",
+        task=info.task,
         classes=info.classes,
+        scales=info.scales,
         modalities=info.modalities,
         width=info.width,
         branches=tuple(
@@ -83,7 +85,9 @@ def build(
             for name, file, t in zip(names, files[:-1], fitted.temperatures[:-1], strict=True)
         ),
         head=Head(onnx=bundle.reference(files[-1]), temperature=float(fitted.temperatures[-1])),
-        tables={rule: measure.table(fitted, rule, scored, names) for rule in fitted.tables},
+        tables={
+            rule: measure.table(fitted, rule, scored, names, info.scales) for rule in fitted.tables
+        },
         coverage=coverage,
         conflict=fitted.conflict,
         golden=bundle.write_arrays(out / "golden.npz", _golden(names, windows, answers, h)),
@@ -137,7 +141,7 @@ def _fused_deltas(
     by_onnx: Answers,
     fitted: Fit,
 ) -> dict[str, float]:
-    """Largest |Δ| between torch's and ONNX Runtime's fused probabilities, per alive subset."""
+    """Largest |Δ| between torch's and ONNX Runtime's fused answers, per alive subset."""
     some = slice(0, PROOF_WINDOWS)
     by_onnx = by_onnx.rows(some)
     by_torch, _ = measure.answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from robult_edge import conformal, metrics, subsets
 from robult_edge.bundle import Measured, SubsetEntry
 from robult_edge.errors import BundleError
 from robult_edge.fusion import Rule
-from robult_edge.late_fusion import Answers, Fit
+from robult_edge.late_fusion import Answers, Fit, SubsetFit
+from robult_edge.task import Scale, Task
 
 Run = Callable[..., list[np.ndarray]]
 """Arrays [N, ...] in, arrays [N, ...] out: see `export.onnx.Graph` and `export.onnx.Torch`."""
@@ -29,7 +30,7 @@ def answer(
         branches, head: what runs them: the exported graphs, or torch.
         windows: per modality [n, *window_shape], raw units.
         present: [n, M] bool.
-        y: true classes [n].
+        y: truth, values standardised.
 
     Returns:
         The answers, and the latents h [n, M, d].
@@ -42,8 +43,17 @@ def answer(
     return Answers(branch, np.stack(heads, axis=1), y, present), h
 
 
-def table(fit: Fit, rule: Rule, held_out: Answers, names: Sequence[str]) -> tuple[SubsetEntry, ...]:
+def table(
+    fit: Fit, rule: Rule, held_out: Answers, names: Sequence[str], scales: Sequence[Scale]
+) -> tuple[SubsetEntry, ...]:
     """One entry per alive subset: how it answers, and what that scored on ``held_out``.
+
+    Args:
+        fit: of late fusion.
+        rule: whose table.
+        held_out: answers to windows that nothing was fitted on.
+        names: of the modalities.
+        scales: of regression.
 
     Raises:
         BundleError: a subset was never present together.
@@ -65,22 +75,65 @@ def table(fit: Fit, rule: Rule, held_out: Answers, names: Sequence[str]) -> tupl
                 weights=tuple(row.weights[:-1].tolist()),
                 head_weight=float(row.weights[-1]),
                 threshold=row.threshold,
-                expected=measured(p, held_out.y[rows], row.threshold),
+                half_widths=tuple(
+                    float(half * scale.std) if np.isfinite(half) else None
+                    for half, scale in zip(row.half_widths, scales, strict=True)
+                ),
+                expected=MEASURED[fit.task](p, held_out.y[rows], row, scales),
             )
         )
     return tuple(entries)
 
 
-def measured(p: np.ndarray, y: np.ndarray, threshold: float) -> Measured:
-    """Scores of probabilities [n, K] against truth [n]."""
-    said, classes = p.argmax(1), p.shape[1]
-    sets = conformal.prediction_sets(p, threshold)
-    scores: Mapping[str, float] = {
-        "accuracy": metrics.accuracy(said, y),
-        "balanced_accuracy": metrics.balanced_accuracy(said, y, classes),
-        "macro_f1": metrics.macro_f1(said, y, classes),
-        "ece": metrics.ece(p, y),
-        "coverage": metrics.coverage(sets, y),
-        "set_size": float(sets.sum(1).mean()),
-    }
-    return Measured(n=len(y), **{name: round(value, 4) for name, value in scores.items()})
+def classes(p: np.ndarray, y: np.ndarray, row: SubsetFit, _: Sequence[Scale]) -> Measured:
+    """Scores of probabilities [n, K] against true classes [n]."""
+    said, k = p.argmax(1), p.shape[1]
+    sets = conformal.prediction_sets(p, row.threshold)
+    return Measured(
+        accuracy=round(metrics.accuracy(said, y), 4),
+        balanced_accuracy=round(metrics.balanced_accuracy(said, y, k), 4),
+        macro_f1=round(metrics.macro_f1(said, y, k), 4),
+        ece=round(metrics.ece(p, y), 4),
+        coverage=round(metrics.coverage(sets, y), 4),
+        set_size=round(float(sets.sum(1).mean()), 4),
+        n=len(y),
+    )
+
+
+def labels(p: np.ndarray, y: np.ndarray, row: SubsetFit, _: Sequence[Scale]) -> Measured:
+    """Scores of probabilities [n, K] against true labels [n, K]."""
+    possible, certain = conformal.label_sets(p, row.threshold)
+    micro, macro = metrics.label_f1(p >= 0.5, y)
+    held = np.where(y == 1, possible, ~certain).all(1)
+    return Measured(
+        micro_f1=round(micro, 4),
+        macro_f1=round(macro, 4),
+        ece=round(metrics.label_ece(p, y), 4),
+        coverage=round(float(held.mean()), 4),
+        set_size=round(float(possible.sum(1).mean()), 4),
+        n=len(y),
+    )
+
+
+def values(v: np.ndarray, y: np.ndarray, row: SubsetFit, scales: Sequence[Scale]) -> Measured:
+    """Scores of standardised values [n, K] against the true ones [n, K], in the targets' units."""
+    std = np.array([scale.std for scale in scales])
+    return Measured(
+        mae=_digits(std * metrics.mae(v, y)),
+        rmse=_digits(std * metrics.rmse(v, y)),
+        r2=_digits(metrics.r2(v, y)),
+        coverage=round(float((np.abs(v - y) <= row.half_widths).mean()), 4),
+        n=len(y),
+    )
+
+
+def _digits(numbers: np.ndarray) -> tuple[float, ...]:
+    """Four significant digits, since units may be of any size."""
+    return tuple(float(f"{x:.4g}") for x in numbers)
+
+
+MEASURED: dict[Task, Callable[[np.ndarray, np.ndarray, SubsetFit, Sequence[Scale]], Measured]] = {
+    "classification": classes,
+    "multilabel": labels,
+    "regression": values,
+}

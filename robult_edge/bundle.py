@@ -19,6 +19,7 @@ from robult_edge import signature, subsets
 from robult_edge.errors import BundleError, SpecError
 from robult_edge.fusion import Rule
 from robult_edge.modality import ModalitySpec, common_hop_ns
+from robult_edge.task import Scale, Task
 
 FORMAT = 1
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -26,6 +27,12 @@ Flavour = Literal["trt", "rtx"]
 """TensorRT, and TensorRT for RTX."""
 Precision = Literal["fp32", "fp16", "int8"]
 MANIFEST = "manifest.json"
+MEASURES: dict[Task, tuple[str, ...]] = {
+    "classification": ("accuracy", "balanced_accuracy", "macro_f1", "ece", "set_size"),
+    "multilabel": ("micro_f1", "macro_f1", "ece", "set_size"),
+    "regression": ("mae", "rmse", "r2"),
+}
+"""What `Measured` must hold beside ``coverage`` and ``n``."""
 
 
 class FileRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +65,10 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One modality's graph: window [B, *window_shape] → logits [B, K] and latent h [B, d]."""
+    """One modality's graph: window [B, *window_shape] → logits [B, K] and latent h [B, d].
+
+    For regression the logits are standardised values, and the temperature is 1.
+    """
 
     modality: str
     onnx: FileRef
@@ -74,19 +84,40 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     engines: tuple[Engine, ...] = ()
 
 
-class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a subset scored on ``n`` held-out windows."""
+class Measured(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What a subset scored on ``n`` held-out windows; which scores there are depends on the task.
 
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
-    ece: float
+    Attributes:
+        accuracy, balanced_accuracy: of classes.
+        micro_f1: of labels.
+        macro_f1, ece: of classes, or of labels.
+        coverage: share of windows whose prediction set held the truth; for labels, whose certain
+            labels were all true and whose true labels were all possible; for values, share of
+            intervals that held their target.
+        set_size: classes or labels in the prediction set, on average.
+        mae, rmse: per target, in its unit.
+        r2: per target; 0 is as good as the mean of these very windows.
+        n: windows.
+    """
+
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    micro_f1: float | None = None
+    macro_f1: float | None = None
+    ece: float | None = None
     coverage: float
-    set_size: float
+    set_size: float | None = None
+    mae: tuple[float, ...] = ()
+    rmse: tuple[float, ...] = ()
+    r2: tuple[float, ...] = ()
     n: int
 
 
-class SubsetEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SubsetEntry(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """How one alive subset answers, and how well.
 
     Attributes:
@@ -95,7 +126,10 @@ class SubsetEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             it worse.
         weights: per modality of the bundle, 0 outside ``uses``.
         head_weight: of the fusion head over ``uses``; 0 for the rule ``mean``.
-        threshold: least probability for a class to stay in the prediction set.
+        threshold: least probability for a class or a label to stay in the prediction set; a label
+            is certain above 1 − threshold. 0 for values.
+        half_widths: of values, half the length of each target's interval in its unit; None where
+            labels were too few to promise one.
         expected: measured on held-out data.
     """
 
@@ -104,32 +138,38 @@ class SubsetEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weights: tuple[float, ...]
     head_weight: float
     threshold: float
+    half_widths: tuple[float | None, ...] = ()
     expected: Measured
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """All that a runtime needs to know; the contract between export and runtime.
 
     Attributes:
         format: version of this contract.
         name: what results call the bundle.
-        task: what the classifier does.
-        classes: K class names, in the order of the logits.
+        task: what is asked of the sensors.
+        classes: K names of classes, labels or targets, in the order of the graphs' outputs.
+        scales: of regression, per target: what turns an output into a value in its unit.
         modalities: M sensors, in the order of every table.
         width: d, the latent's width.
         branches: one per modality, same order.
         head: the fusion head.
         tables: per fusion rule, one entry per alive subset, by ascending mask.
-        coverage: the rate that prediction sets promise.
-        conflict: Jensen–Shannon divergence (nats) beyond which branches contradict one another.
+        coverage: the rate that prediction sets or intervals promise.
+        conflict: disagreement (`robult_edge.fusion.CONFLICTS`) beyond which branches contradict one
+            another.
         golden: ``.npz`` of inputs with their logits, to prove an engine right without torch.
         provenance: data set, split, seeds, versions, commit.
     """
 
     format: int
     name: str
-    task: Literal["classification"]
+    task: Task
     classes: tuple[str, ...]
+    scales: tuple[Scale, ...] = ()
     modalities: tuple[ModalitySpec, ...]
     width: int
     branches: tuple[Branch, ...]
@@ -146,6 +186,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BundleError(f"branches {[b.modality for b in self.branches]} are not {names}")
         if not 0 < len(names) <= subsets.MAX_MODALITIES:
             raise BundleError(f"{len(names)} modalities; 1 to {subsets.MAX_MODALITIES} are served")
+        if len(self.scales) != (len(self.classes) if self.task == "regression" else 0):
+            raise BundleError(f"{len(self.scales)} scales for {self.task} of {self.classes}")
         for rule in RULES:
             table = self.tables.get(rule, ())
             want = [subsets.name(mask, names) for mask in subsets.all_subsets(len(names))]
@@ -153,6 +195,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise BundleError(f"tables.{rule} must hold the subsets {', '.join(want)}")
             if any(len(entry.weights) != len(names) for entry in table):
                 raise BundleError(f"tables.{rule}: weights must be one number per modality")
+            if any(len(entry.half_widths) != len(self.scales) for entry in table):
+                raise BundleError(f"tables.{rule}: half_widths must be one number per target")
+            for field in MEASURES[self.task]:
+                if any(getattr(entry.expected, field) in (None, ()) for entry in table):
+                    raise BundleError(f"tables.{rule}: expected must hold {field} for {self.task}")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -107,11 +107,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return f"required {', '.join(missing)} not in"
         if len(entry.alive) < self.minimum_alive:
             return f"{len(entry.alive)} alive, fewer than {self.minimum_alive}"
-        if entry.expected.accuracy < self.abstain_below_accuracy:
-            return (
-                f"expected accuracy {entry.expected.accuracy:.2f} "
-                f"below {self.abstain_below_accuracy:g}"
-            )
+        accuracy = entry.expected.accuracy  # None where the task is not classification
+        if accuracy is not None and accuracy < self.abstain_below_accuracy:
+            return f"expected accuracy {accuracy:.2f} below {self.abstain_below_accuracy:g}"
         return None
 
     def timing(self, hop_ns: int, speed: float) -> Timing:

@@ -11,6 +11,7 @@ import msgspec
 
 from robult_edge import bundle
 from robult_edge.errors import RobultError
+from robult_edge.task import OUTPUTS
 from runtime import policy
 from runtime.config import Config
 from runtime.http import ControlPlane
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     manifest = server.manifest
     print(
-        f"serving {manifest.name}: {' + '.join(manifest.names)} → {len(manifest.classes)} classes, "
+        f"serving {manifest.name}: {' + '.join(manifest.names)} → "
+        f"{len(manifest.classes)} {OUTPUTS[manifest.task]}, "
         f"a result every {manifest.hop_ns / 1e9:g} s; frames {server.frames_address}, "
         f"results {server.results_address}, http {control.address if control else 'off'}",
         flush=True,

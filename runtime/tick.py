@@ -20,6 +20,7 @@ from robult_edge.results import (
 )
 from runtime.clock import Clock
 from runtime.policy import Policy
+from runtime.readings import READINGS, Reading
 from runtime.rigs import Rig, Tick
 
 
@@ -30,14 +31,14 @@ class SubsetRule:
     Attributes:
         uses: [M] bool, the modalities that the answer is computed from.
         weights: [M + 1] float32, the last for the fusion head.
-        threshold: least probability to stay in the prediction set.
+        entry: the row itself.
         expected: what results carry.
         refusal: why the policy has no decision made of this subset; None when it has.
     """
 
     uses: np.ndarray
     weights: np.ndarray
-    threshold: float
+    entry: SubsetEntry
     expected: Expected
     refusal: str | None
 
@@ -47,20 +48,19 @@ class Answer:
     """What late fusion says of one tick.
 
     Attributes:
-        branches: [M, K], each branch's own distribution.
+        reading: what it means, in the task's words.
+        conflict: whether the branches contradict one another.
+        branches: [M, K], each branch's own answer.
         weights: [M + 1], the branches' and the head's.
     """
 
-    label: str | None
-    probabilities: dict[str, float]
-    prediction_set: list[str]
+    reading: Reading
     conflict: bool
     branches: np.ndarray
     weights: np.ndarray
 
 
 ANYTHING = Policy()
-NOTHING = Answer(None, {}, [], False, np.zeros((0, 0)), np.zeros(0))
 
 
 class Decider:
@@ -81,10 +81,20 @@ class Decider:
         self.names = manifest.names
         self._policy = policy
         self._manifest = manifest
-        best = manifest.tables[rule][-1].expected.accuracy
+        self._link = fusion.LINKS[manifest.task]
+        self._reads = READINGS[manifest.task](manifest)
+        best = manifest.tables[rule][-1].expected
         self._rules = [
-            _subset_rule(entry, self.names, best, policy) for entry in manifest.tables[rule]
+            SubsetRule(
+                uses=np.array([name in entry.uses for name in self.names]),
+                weights=np.array([*entry.weights, entry.head_weight], np.float32),
+                entry=entry,
+                expected=self._reads.expected(entry.expected, best),
+                refusal=policy.refusal(entry),
+            )
+            for entry in manifest.tables[rule]
         ]
+        self._nothing = Answer(self._reads.nothing, False, np.zeros((0, 0)), np.zeros(0))
         self._temperatures = np.array(
             [[b.temperature] for b in manifest.branches] + [[manifest.head.temperature]],
             np.float32,
@@ -100,7 +110,7 @@ class Decider:
     def probabilities(
         self, mask: int, logits: np.ndarray, head: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The fused distribution, and each branch's own.
+        """The fused probabilities (or standardised values), and each branch's own.
 
         Args:
             mask: the alive subset.
@@ -115,7 +125,8 @@ class Decider:
         if head is not None:
             y[-1] = head
         y /= self._temperatures
-        return fusion.fuse(self.rule, y, self._rules[mask - 1].weights), fusion.softmax(y[:-1])
+        weights = self._rules[mask - 1].weights
+        return fusion.fuse(self.rule, y, weights, self._link), self._link(y[:-1])
 
     def decide(self, rig: Rig, head: np.ndarray | None, clock: Clock) -> Result:
         """The result of ``rig``'s tick.
@@ -126,22 +137,22 @@ class Decider:
             clock: the server's.
         """
         tick, begun_ns = rig.tick, clock.now_ns()
-        answer = self._answer(tick, head) if tick.mask else NOTHING
+        answer = self._answer(tick, head) if tick.mask else self._nothing
         modalities = {
             name: self._part(i, rig, answer, begun_ns) for i, name in enumerate(self.names)
         }
         decision, reason = _verdict(modalities, self._policy.optional)
         abstains = self._abstains(tick, answer, begun_ns) if tick.mask else None
         if abstains is not None:
-            answer, decision, reason = NOTHING, "none", f"no decision: {abstains}; {reason}"
+            answer, decision, reason = self._nothing, "none", f"no decision: {abstains}; {reason}"
         return Result(
             version=VERSION,
             source=rig.source,
             seq=rig.seq,
             t_ns=tick.end_ns,
-            label=answer.label,
-            probabilities=answer.probabilities,
-            prediction_set=answer.prediction_set,
+            label=answer.reading.label,
+            probabilities=answer.reading.probabilities,
+            prediction_set=answer.reading.prediction_set,
             alive=[self.names[i] for i in subsets.members(tick.mask)],
             modalities=modalities,
             expected=self._rules[tick.mask - 1].expected if tick.mask else None,
@@ -150,6 +161,9 @@ class Decider:
             reason=reason,
             latency_us=_latency(tick, begun_ns, clock),
             bundle=self._manifest.name,
+            labels=answer.reading.labels,
+            certain=answer.reading.certain,
+            estimates=answer.reading.estimates,
         )
 
     def _abstains(self, tick: Tick, answer: Answer, now_ns: int) -> str | None:
@@ -159,33 +173,20 @@ class Decider:
         age_ms, oldest_ms = (now_ns - tick.end_ns) / 1e6, self._policy.max_age_ms
         if oldest_ms is not None and age_ms > oldest_ms:
             return f"windows ended {age_ms:.0f} ms ago, more than {oldest_ms:g}"
-        held, most = len(answer.prediction_set), self._policy.abstain_above_set_size
+        held, most = len(answer.reading.prediction_set), self._policy.abstain_above_set_size
         if most is not None and held > most:
             return f"{held} classes cannot be ruled out, more than {most}"
         return None
 
     def _answer(self, tick: Tick, head: np.ndarray | None) -> Answer:
-        classes, rule = self._manifest.classes, self._rules[tick.mask - 1]
+        rule = self._rules[tick.mask - 1]
         fused, branches = self.probabilities(tick.mask, tick.logits, head)
-        alive = list(subsets.members(tick.mask))
-        p = fused.tolist()
-        top = max(p)
-        bar = min(rule.threshold, top)
         return Answer(
-            label=classes[p.index(top)],
-            probabilities={c: round(v, 6) for c, v in zip(classes, p, strict=True)},
-            prediction_set=[c for c, v in zip(classes, p, strict=True) if v >= bar],
-            conflict=self._in_conflict(branches[alive]),
+            reading=self._reads.answer(fused, rule.entry),
+            conflict=self._reads.conflict(branches[list(subsets.members(tick.mask))]),
             branches=branches,
             weights=rule.weights,
         )
-
-    def _in_conflict(self, branches: np.ndarray) -> bool:
-        """Whether distributions [B, K] contradict one another: branches of one mind do not."""
-        said = branches.argmax(1).tolist()
-        if said.count(said[0]) == len(said):
-            return False
-        return float(fusion.conflict(branches)) > self._manifest.conflict
 
     def _part(self, i: int, rig: Rig, answer: Answer, now_ns: int) -> ModalityAnswer:
         """Modality ``i``'s part in the result."""
@@ -194,23 +195,20 @@ class Decider:
         if not rig.tick.mask >> i & 1:
             reason = rig.left_out if live.alive else live.reason
             return ModalityAnswer(live.state, reason, age_ms)
-        p = answer.branches[i].tolist()
-        top = max(p)
         return ModalityAnswer(
             state=live.state,
             reason=live.reason,
             age_ms=age_ms,
             t_ns=rig.tick.ends_ns[i],
             weight=round(float(answer.weights[i]), 4),
-            label=self._manifest.classes[p.index(top)],
-            probability=round(top, 4),
+            **self._reads.branch(answer.branches[i]),
         )
 
 
 def _verdict(
     parts: Mapping[str, ModalityAnswer], optional: Collection[str]
 ) -> tuple[Decision, str]:
-    missing = [(name, part) for name, part in parts.items() if part.label is None]
+    missing = [(name, part) for name, part in parts.items() if part.t_ns is None]
     if not missing:
         return "ok", "all modalities alive"
     reason = "; ".join(f"{name} {part.state}: {part.reason}" for name, part in missing)
@@ -229,16 +227,4 @@ def _latency(tick: Tick, begun_ns: int, clock: Clock) -> LatencyUs:
         infer=round(tick.infer_ns / us),
         fuse=round((now_ns - begun_ns) / us),
         total=round((now_ns - tick.newest_ns) / us),
-    )
-
-
-def _subset_rule(
-    entry: SubsetEntry, names: tuple[str, ...], best: float, policy: Policy
-) -> SubsetRule:
-    return SubsetRule(
-        uses=np.array([name in entry.uses for name in names]),
-        weights=np.array([*entry.weights, entry.head_weight], np.float32),
-        threshold=entry.threshold,
-        expected=Expected(entry.expected.accuracy, best, entry.expected.coverage),
-        refusal=policy.refusal(entry),
     )

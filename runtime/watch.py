@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 
 import zmq
+from msgspec import UNSET
 
 from robult_edge import results
 from robult_edge.curve import client_socket
 from robult_edge.errors import KeysError, MissingExtraError
-from robult_edge.results import Result
+from robult_edge.results import ModalityAnswer, Result
 
 try:
     from rich.console import Console, Group
@@ -64,26 +65,55 @@ def panel(result: Result) -> Table:
     for column in ("sensor", "state", "weight", "says", "why"):
         table.add_column(column)
     for name, part in result.modalities.items():
-        says = f"{part.label} {part.probability:.0%}" if part.probability is not None else "–"
         table.add_row(
-            name, Text(part.state, COLOURS[part.state]), f"{part.weight:.2f}", says, part.reason
-        )
+            name, Text(part.state, COLOURS[part.state]), f"{part.weight:.2f}", says(part),
+            part.reason,
+        )  # fmt: skip
     return table
+
+
+def says(part: ModalityAnswer) -> str:
+    """What a branch alone would have answered, whatever the task."""
+    if part.probability is not None:
+        return f"{part.label} {part.probability:.0%}"
+    if part.labels is not UNSET:
+        return ", ".join(part.labels) or "nothing"
+    if part.values is not UNSET:
+        return ", ".join(f"{name} {value:.4g}" for name, value in part.values.items())
+    return "–"
 
 
 def _title(result: Result) -> Text:
     title = Text(f"{result.source} #{result.seq}  ", "bold")
-    title.append(result.label or "no answer", f"bold {VERDICTS[result.decision]}")
-    if result.label is not None and result.expected is not None:
-        title.append(f" {result.probabilities[result.label]:.0%}")
-        title.append(
-            f"  expected accuracy {result.expected.accuracy:.0%}"
-            f" (all alive {result.expected.full_accuracy:.0%})"
-            f"  cannot rule out: {', '.join(result.prediction_set)}"
-        )
+    answer, expectation = answered(result) if result.expected is not None else ("no answer", "")
+    title.append(answer, f"bold {VERDICTS[result.decision]}")
+    title.append(expectation)
     if result.conflict:
         title.append("  sensors disagree", "red")
     return title
+
+
+def answered(result: Result) -> tuple[str, str]:
+    """A result's answer, and what is to be expected of it, whatever the task."""
+    expected = result.expected
+    assert expected is not None
+    if result.estimates is not None:
+        shown, errors = [], []
+        for name, e in result.estimates.items():
+            bounds = "" if e.low is None or e.high is None else f" [{e.low:.4g}, {e.high:.4g}]"
+            shown.append(f"{name} {e.value:.4g}{bounds} {e.unit}")
+            here, full = (expected.mae or {})[name], (expected.full_mae or {})[name]
+            errors.append(f"{here:.3g} {e.unit} (all alive {full:.3g})")
+        return ", ".join(shown), f"  expected error {', '.join(errors)}"
+    ruled = f"  cannot rule out: {', '.join(result.prediction_set)}"
+    if result.labels is not None:
+        answer = ", ".join(f"{name} {result.probabilities[name]:.0%}" for name in result.labels)
+        quality = f"macro-F1 {expected.macro_f1:.0%} (all alive {expected.full_macro_f1:.0%})"
+        certain = f"  certain: {', '.join(result.certain or []) or 'nothing'}"
+        return answer or "nothing", f"  expected {quality}{certain}{ruled}"
+    quality = f"accuracy {expected.accuracy:.0%} (all alive {expected.full_accuracy:.0%})"
+    label = result.label or ""
+    return label, f" {result.probabilities[label]:.0%}  expected {quality}{ruled}"
 
 
 if __name__ == "__main__":

@@ -208,7 +208,11 @@ def drop(key: str) -> Callable[[dict[str, Any]], object]:
         (drop("classes"), "missing required field `classes`"),
         (drop("golden"), "missing required field `golden`"),
         (lambda m: m.update(width="4"), "Expected `int`, got `str`"),
-        (lambda m: m.update(task="regression"), "Invalid enum value 'regression'"),
+        (lambda m: m.update(task="ranking"), "Invalid enum value 'ranking'"),
+        (lambda m: m.update(task="regression"), "0 scales for regression of ('rest', 'walk')"),
+        (lambda m: m.update(task="multilabel"), "tables.pool: expected must hold micro_f1 for mul"),
+        (lambda m: m["tables"]["mean"][1]["expected"].pop("accuracy"), "must hold accuracy for cl"),
+        (lambda m: m["tables"]["pool"][2].update(half_widths=[1.0]), "half_widths must be one num"),
         (lambda m: m["modalities"][0].update(window=0), "window is 0; it must be above 0"),
         (lambda m: m["modalities"][1].update(hop=50), "modalities hop apart (acc 0.5 s, gyro 1 s)"),
         (lambda m: m["branches"].reverse(), "branches ['gyro', 'acc'] are not ('acc', 'gyro')"),
@@ -280,3 +284,14 @@ def test_the_shipped_graphs_carry_no_trace_of_where_they_were_made(shipped: Bund
         content = shipped.file(ref).read_bytes()
         for trace in (b"stack_trace", b".py", b"site-packages"):
             assert trace not in content, ref.file
+
+
+def test_a_classification_manifest_has_no_keys_of_other_tasks(whole: Path) -> None:
+    """So that a version that knows no other task reads it."""
+    content = json.loads((whole / bundle.MANIFEST).read_text())
+    assert "scales" not in content
+    for row in content["tables"]["pool"]:
+        assert "half_widths" not in row
+        assert row["expected"].keys() == {
+            "accuracy", "balanced_accuracy", "macro_f1", "ece", "coverage", "set_size", "n",
+        }  # fmt: skip

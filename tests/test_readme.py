@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from robult_edge import bundle, results
+from robult_edge import bundle, data, results
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -86,7 +86,7 @@ def test_header_in_c_is_the_compiled_one() -> None:
 
 def test_your_own_data_becomes_a_bundle(tmp_path: Path) -> None:
     (make,) = blocks("python", "np.savez")
-    (spec,) = blocks("toml")
+    (spec,) = blocks("toml", "# mine.toml")
     (commands,) = blocks("bash", "mine.toml")
     run([sys.executable, "-c", make], tmp_path)
     (tmp_path / "mine.toml").write_text(spec)
@@ -96,3 +96,23 @@ def test_your_own_data_becomes_a_bundle(tmp_path: Path) -> None:
     assert made.names == ("force", "motor")
     accuracy = {entry.alive: entry.expected.accuracy for entry in made.tables["pool"]}
     assert accuracy["force", "motor"] > 0.5, "a third would be a guess"
+
+
+@pytest.mark.parametrize(
+    ("task", "truth", "columns"),
+    [("multilabel", "np.eye(3, dtype=int)[label][:, :2]", 2), ("regression", "0.5 * label", 1)],
+)
+def test_other_questions_can_be_asked_of_your_own_data(
+    tmp_path: Path, task: str, truth: str, columns: int
+) -> None:
+    (make,) = blocks("python", "np.savez")
+    (spec,) = blocks("toml", "# mine.toml")
+    (question,) = blocks("toml", f'task = "{task}"')
+    classes = 'classes = ["idle", "drill", "mill"]\n'
+    assert classes in spec
+    assert "label=label," in make
+    run([sys.executable, "-c", make.replace("label=label,", f"label={truth},")], tmp_path)
+    (tmp_path / "mine.toml").write_text(spec.replace(classes, question))
+    asked = data.load(str(tmp_path / "mine.toml"))
+    assert asked.task == task
+    assert asked.y.shape == (240, columns)

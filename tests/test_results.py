@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from robult_edge import results
-from robult_edge.results import Expected, LatencyUs, ModalityAnswer, Result
+from robult_edge.results import Estimate, Expected, LatencyUs, ModalityAnswer, Result
 
 ANSWER = Result(
     version=1,
@@ -43,7 +43,32 @@ NOTHING = msgspec.structs.replace(
 )
 
 
-@pytest.mark.parametrize("sent", [ANSWER, NOTHING], ids=["answer", "nothing alive"])
+LABELS = msgspec.structs.replace(
+    ANSWER,
+    label=None,
+    probabilities={"hot": 0.9, "wet": 0.4, "old": 0.01},
+    prediction_set=["hot", "wet"],
+    labels=["hot"],
+    certain=[],
+    modalities={"acc": ModalityAnswer("alive", "fine", 2.5, 1, 1.0, labels=["hot", "wet"])},
+    expected=Expected(macro_f1=0.8, full_macro_f1=0.9, coverage=0.91),
+)
+VALUES = msgspec.structs.replace(
+    ANSWER,
+    label=None,
+    probabilities={},
+    prediction_set=[],
+    estimates={"oil": Estimate(3.5, 3.0, 4.0, "bar"), "air": Estimate(7.0, None, None, "K")},
+    modalities={"acc": ModalityAnswer("alive", "fine", 2.5, 1, 1.0, values={"oil": 3, "air": 8})},
+    expected=Expected(mae={"oil": 0.2}, full_mae={"oil": 0.1}, coverage=0.91),
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [ANSWER, NOTHING, LABELS, VALUES],
+    ids=["answer", "nothing alive", "labels", "values"],
+)
 def test_what_is_published_is_what_is_read(sent: Result) -> None:
     assert results.decode(results.encode(sent)) == sent
 
@@ -88,6 +113,19 @@ def test_the_example_on_the_protocol_page_is_a_result() -> None:
     told = results.decode([b"wrist-1\0", example.encode()])
     assert json.loads(results.encode(told)[1]) == json.loads(example)
     assert all(f"| `{key}` |" in page for key in json.loads(example))
+
+
+def test_labels_and_values_have_keys_of_their_own() -> None:
+    labels, values = (json.loads(results.encode(sent)[1]) for sent in (LABELS, VALUES))
+    common = json.loads(results.encode(ANSWER)[1]).keys()
+    assert labels.keys() - common == {"labels", "certain"}
+    assert labels["expected"] == {"macro_f1": 0.8, "full_macro_f1": 0.9, "coverage": 0.91}
+    assert labels["modalities"]["acc"]["labels"] == ["hot", "wet"]
+    assert values.keys() - common == {"estimates"}
+    assert values["estimates"]["oil"] == {"value": 3.5, "low": 3.0, "high": 4.0, "unit": "bar"}
+    assert values["estimates"]["air"]["low"] is None
+    assert values["expected"] == {"mae": {"oil": 0.2}, "full_mae": {"oil": 0.1}, "coverage": 0.91}
+    assert values["modalities"]["acc"]["values"] == {"oil": 3, "air": 8}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from robult_edge.data import load
 from robult_edge.errors import RobultError
+from robult_edge.metrics import SCORES
 from robult_edge.nn.checkpoint import RunInfo, load_model, save_model
 from train import crossfit, distributed, loop
 from train.config import TrainConfig
@@ -133,8 +134,10 @@ def _bars(
 
 
 def _table(info: RunInfo) -> Table:
-    """Accuracy per subset and rule, out of fold and on held-out groups."""
-    table = Table(title=f"accuracy, {100 * info.labels:g} % of the labels", title_justify="left")
+    """The task's score per subset and rule, out of fold and on held-out groups."""
+    table = Table(
+        title=f"{SCORES[info.task]}, {100 * info.labels:g} % of the labels", title_justify="left"
+    )
     table.add_column("alive")
     columns = [(where, rule) for where in ("oof", "test") for rule in ("mean", "head")]
     said = {"oof": "out of fold", "test": "unseen groups"}

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robult_edge import subsets
+from robult_edge import fusion, metrics, subsets
 from robult_edge.data import Dataset
 from robult_edge.data.mapped import select
 from robult_edge.data.splits import draw_labels, drop_at_random, group_folds
 from robult_edge.errors import RobultError
-from robult_edge.metrics import accuracy
 from robult_edge.nn.checkpoint import RunInfo
 from robult_edge.nn.robult import Robult, encoder_names
+from robult_edge.task import Task, labelled, scales, standardised, strata
 from train import distributed
 from train.config import TrainConfig
 from train.loop import Progress, build, pick_device, predict, read_snapshot, train_fold
@@ -38,8 +38,9 @@ class Fitted:
         weights: averaged, of the model trained on all training groups.
         oof: arrays of oof.npz: what each labelled window got from the model that did not see its
             group: branch [n, M, K] and head [n, 2^M − 1, K] logits (NaN where a modality asked
-            for is absent), y [n], present [n, M], index [n] row in the data set, group [n].
-        metrics: accuracies by name.
+            for is absent), y [n] or [n, K], present [n, M], index [n] row in the data set, group
+            [n].
+        metrics: the task's score by name.
     """
 
     epochs: int
@@ -57,13 +58,14 @@ def make_plan(dataset: Dataset, config: TrainConfig) -> Plan:
     index = np.flatnonzero(~dataset.test)
     y, groups = dataset.y[index], dataset.groups[index]
     draws = [np.random.default_rng([config.seed, stream]) for stream in range(3)]
-    known = draw_labels(y, config.labels, draws[0])
-    if len(np.unique(y[known])) < 2:
+    known = draw_labels(_strata(y, labelled(y)), config.labels, draws[0])
+    kinds = _strata(y, known)  # whatever else is done, is done from labels inside the budget
+    if (found := len(np.unique(kinds[known]))) < 2:
         raise RobultError(
-            f"data set {dataset.name!r}: the training groups show {len(np.unique(y[known]))} "
-            "of its classes; at least two are needed, so hold out other groups"
+            f"data set {dataset.name!r}: the training groups show {found} kinds of its labels; "
+            "at least two are needed, so hold out other groups"
         )
-    fold = group_folds(groups, y, known, config.folds, draws[2])
+    fold = group_folds(groups, kinds, known, config.folds, draws[2])
     if len(np.unique(fold[known])) < 2:
         raise RobultError(
             f"data set {dataset.name!r}: all {known.sum()} labels lie in one training group, so "
@@ -72,18 +74,29 @@ def make_plan(dataset: Dataset, config: TrainConfig) -> Plan:
     present = dataset.present[index]
     if config.missing:
         present = drop_at_random(present, config.missing, draws[1])
+    by = scales(y[known], dataset.units)
     return Plan(
+        task=dataset.task,
         classes=len(dataset.classes),
+        scales=by,
         modalities=dataset.modalities,
         windows={name: select(w, index) for name, w in dataset.windows.items()},
         present=present,
-        y=y,
+        y=standardised(y, by),
         known=known,
+        strata=kinds,
         groups=groups,
         fold=fold,
         index=index,
         invariances=dataset.invariances,
     )
+
+
+def _strata(y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Strata [N] of the labels at ``rows`` [N] bool, −1 elsewhere."""
+    out = np.full(len(y), -1)
+    out[rows] = strata(y[rows])
+    return out
 
 
 def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress], None]) -> Fitted:
@@ -121,8 +134,8 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
         "group": plan.groups[rows],
     }
     weights, _ = read_snapshot(out / path(everything, epoch))
-    metrics = subset_accuracies(branch, head, oof["y"], oof["present"], names(plan))
-    return Fitted(epoch + 1, weights, oof, {f"oof/{name}": v for name, v in metrics.items()})
+    found = subset_scores(plan.task, branch, head, oof["y"], oof["present"], names(plan))
+    return Fitted(epoch + 1, weights, oof, {f"oof/{name}": v for name, v in found.items()})
 
 
 def best_epoch(costs: np.ndarray, config: TrainConfig) -> int:
@@ -137,8 +150,8 @@ def best_epoch(costs: np.ndarray, config: TrainConfig) -> int:
 
 
 def test_metrics(model: Robult, dataset: Dataset, plan: Plan) -> dict[str, float]:
-    """Accuracy on the held-out groups per rule and subset: for the report, nothing is chosen."""
-    rows = np.flatnonzero(dataset.test & (dataset.y >= 0))
+    """Score on the held-out groups per rule and subset: for the report, nothing is chosen."""
+    rows = np.flatnonzero(dataset.test & labelled(dataset.y))
     if not len(rows):
         return {}
     whole = Plan(
@@ -150,27 +163,33 @@ def test_metrics(model: Robult, dataset: Dataset, plan: Plan) -> dict[str, float
         }
     )
     branch, head = predict(model, whole, rows, subsets.all_subsets(len(plan.modalities)))
-    found = subset_accuracies(branch, head, dataset.y[rows], dataset.present[rows], names(plan))
+    y = standardised(dataset.y[rows], plan.scales)
+    found = subset_scores(plan.task, branch, head, y, dataset.present[rows], names(plan))
     return {f"test/{name}": v for name, v in found.items()}
 
 
-def subset_accuracies(
-    branch: np.ndarray, head: np.ndarray, y: np.ndarray, present: np.ndarray, names: list[str]
+def subset_scores(
+    task: Task,
+    branch: np.ndarray,
+    head: np.ndarray,
+    y: np.ndarray,
+    present: np.ndarray,
+    names: list[str],
 ) -> dict[str, float]:
-    """Accuracy of "mean/<subset>" (average of the branches' probabilities) and "head/<subset>".
+    """Score of "mean/<subset>" (average of the branches' answers) and "head/<subset>".
 
     Rows that lack a member of the subset are left out; a subset no row has is left out as well.
     """
-    p = torch.from_numpy(branch).softmax(2).numpy()
+    link = fusion.LINKS[task]
     found = {}
     for j, mask in enumerate(subsets.all_subsets(len(names))):
         who = list(subsets.members(mask))
         rows = present[:, who].all(1)
         if rows.any():
             subset = subsets.name(mask, names)
-            mean = p[rows][:, who].mean(1)
-            found[f"mean/{subset}"] = accuracy(mean.argmax(1), y[rows])
-            found[f"head/{subset}"] = accuracy(head[rows, j].argmax(1), y[rows])
+            mean = link(branch[rows][:, who]).mean(1)
+            found[f"mean/{subset}"] = metrics.score(task, mean, y[rows])
+            found[f"head/{subset}"] = metrics.score(task, link(head[rows, j]), y[rows])
     return found
 
 
@@ -181,14 +200,16 @@ def run_info(
     packages = ("robult-edge", "torch", "numpy")
     return RunInfo(
         dataset=source,
+        task=dataset.task,
         classes=dataset.classes,
+        scales=plan.scales,
         modalities=dataset.modalities,
         width=config.width,
         encoders=encoder_names(dataset.modalities, config.encoders),
         classifier_input=config.classifier_input,
         seed=config.seed,
         labels=config.labels,
-        label_counts=tuple(np.bincount(plan.y[plan.known], minlength=plan.classes).tolist()),
+        label_counts=tuple(np.bincount(plan.strata[plan.known], minlength=plan.classes).tolist()),
         epochs=fitted.epochs,
         versions={"python": platform.python_version()} | {p: _version(p) for p in packages},
         metrics=fitted.metrics,

@@ -256,11 +256,19 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _readable(name: str, console: Console) -> bool:
     os.environ.setdefault("ROBULT_DATA", str(ROOT.parent / "shared" / "data"))
     try:
-        load(source(name))
+        _require_classes(load(source(name)))
     except RobultError as error:
         console.print(f"{name} is left out: {error}", soft_wrap=True, highlight=False)
         return False
     return True
+
+
+def _require_classes(dataset: Dataset) -> None:
+    if dataset.task != "classification":
+        raise RobultError(
+            f"data set {dataset.name!r} is of {dataset.task}, and the comparators answer "
+            "classification alone; train it with python -m train"
+        )
 
 
 def _changes(cell: Cell, dataset: Dataset) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -20,6 +19,7 @@ from robult_edge.errors import RobultError
 from robult_edge.nn import losses
 from robult_edge.nn.checkpoint import load_state, save_state, save_tensors
 from robult_edge.nn.robult import Robult
+from robult_edge.task import Task
 from train import distributed
 from train.augment import Noise
 from train.config import TrainConfig
@@ -83,8 +83,8 @@ def train_fold(
     y = torch.from_numpy(plan.y).to(device)
     mine = plan.fold != fold
     held_out, share = np.flatnonzero(~mine & plan.known), distributed.share()
-    # Training draws its classes evenly, so each counts evenly here.
-    fair = (1 / np.bincount(plan.y[plan.known], minlength=plan.classes).clip(1))[plan.y[held_out]]
+    # Training draws its strata (classes) evenly, so each counts evenly here.
+    fair = (1 / np.bincount(plan.strata[plan.known]).clip(1))[plan.strata[held_out]]
     steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
 
     begin = 0
@@ -107,8 +107,8 @@ def train_fold(
             x = augmented(model.f, batch.x, plan, config, Noise(generator, len(rows), share))
             with autocast(device):
                 loss, terms, reference = _loss(
-                    model, config, x, present[rows], y[rows], batch.labelled, reference, ramp,
-                    generator,
+                    model, config, plan.task, x, present[rows], y[rows], batch.labelled, reference,
+                    ramp, generator,
                 )  # fmt: skip
             descend(loss, model, ema, optimiser, config, done)
             for name, value in terms.items():
@@ -123,7 +123,7 @@ def train_fold(
         said = distributed.whole(said, len(held_out), device)
         if log is None:
             continue
-        held_loss = oof_loss(said, plan.y[held_out], fair)
+        held_loss = oof_loss(said, plan.y[held_out], fair, plan.task)
         for name, mean in [*means.items(), ("out_of_fold_log_loss", held_loss)]:
             log.add_scalar(name, mean, epoch)
         save_tensors(out / f"epoch-{epoch:03d}.safetensors", ema, {"log_loss": repr(held_loss)})
@@ -136,6 +136,7 @@ def train_fold(
 def _loss(
     model: Robult,
     config: TrainConfig,
+    task: Task,
     x: dict[str, Tensor],
     present: Tensor,
     y: Tensor,
@@ -152,13 +153,15 @@ def _loss(
     _, logits_a = model.fuse(out.h, alive)
     answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
     seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
-    sup = torch.stack([losses.l_sup(a, y, k) for a, k in zip(answers, seen, strict=True)]).mean()
+    sup = torch.stack(
+        [losses.l_sup(a, y, k, task) for a, k in zip(answers, seen, strict=True)]
+    ).mean()
 
     with torch.no_grad():
-        p = torch.cat([out.logits, out.logits_0[:, None]], 1).float().softmax(2)
-        p = p * torch.cat([present, present.any(1, keepdim=True)], 1)[:, :, None]
-        guess = p.sum(1).argmax(1)
-        y_tilde = torch.where(labelled, y, guess)
+        said = torch.cat([out.logits, out.logits_0[:, None]], 1).float()
+        there = torch.cat([present, present.any(1, keepdim=True)], 1)
+        guess = losses.pseudo_labels(said, there, task)
+        y_tilde = torch.where(labelled.reshape(-1, *[1] * (y.ndim - 1)), y, guess)
     with torch.autocast(present.device.type, enabled=False):  # cosines over τ want all their bits
         pu = losses.l_pu(
             out.s.float(), out.z.float(), present, y_tilde, labelled, reference,
@@ -167,12 +170,14 @@ def _loss(
             lambda_u=config.lambda_u * ramp,
             kernel=losses.KERNELS[config.kernel],
             young=ramp < 1,
+            alike=losses.ALIKE[task],
         )  # fmt: skip
     rec = losses.l_rec(out.h, model.reconstruct(out.h, out.z), present)
     loss = sup + config.alpha * pu.loss + config.beta * rec
 
-    judged = ~labelled & (y >= 0)
-    hits = ((guess == y) & judged).sum() / judged.sum().clamp(min=1)
+    truth = y.isfinite() if y.is_floating_point() else y >= 0
+    judged = ~labelled & truth.reshape(len(y), -1).all(1)
+    hits = (losses.pseudo_hits(guess, y, task) * judged).sum() / judged.sum().clamp(min=1)
     terms = {
         "loss": loss.detach(),
         "loss/sup": sup.detach(),
@@ -223,28 +228,28 @@ def predict(
     return branch, head
 
 
-def oof_loss(logits: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """Weighted log loss, nats, summed over rows, averaged over answers [n, A, K].
+def oof_loss(
+    logits: np.ndarray, y: np.ndarray, weight: np.ndarray, task: Task = "classification"
+) -> float:
+    """Weighted cost (log loss, nats), summed over rows, averaged over answers [n, A, K].
 
     Each answer at its best temperature: temperatures are fitted later anyway, and without one
     here overconfidence would end training long before accuracy does.
 
     Args:
         logits: [n, A, K], NaN where there is no answer.
-        y: [n].
+        y: [n] or [n, K].
         weight: [n] of each row.
+        task: what is asked; values have no temperature.
     """
     total, answers = 0.0, logits.shape[1]
+    temperatures = [1.0] if task == "regression" else np.geomspace(0.5, 5, 12)
     for a in range(answers):
         valid = np.isfinite(logits[:, a]).all(1)
         if valid.any():
             z, truth = torch.from_numpy(logits[valid, a]), torch.from_numpy(y[valid])
             w = torch.from_numpy(weight[valid])
-            costs = [
-                float((F.cross_entropy(z / t, truth, reduction="none") * w).sum())
-                for t in np.geomspace(0.5, 5, 12)
-            ]
-            total += min(costs)
+            total += min(float((losses.COSTS[task](z / t, truth) * w).sum()) for t in temperatures)
     return total / answers
 
 

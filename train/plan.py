@@ -12,6 +12,7 @@ from torch import Tensor
 from robult_edge.data.mapped import Windows
 from robult_edge.modality import ModalitySpec
 from robult_edge.nn.robult import Encoders
+from robult_edge.task import Scale, Task
 from train.augment import Noise, augment
 from train.config import TrainConfig
 
@@ -24,24 +25,32 @@ class Plan:
     """What may be learned from: the training groups' windows and the labels inside the budget.
 
     Attributes:
-        classes: K.
+        task: what is asked.
+        classes: K: of classes, labels or targets.
+        scales: of regression, from the labels inside the budget.
         modalities: with statistics.
         windows: per modality [N, *window_shape], raw units; in memory or on disk.
         present: [N, M] bool, after any simulated missing.
-        y: [N] class; outside ``known`` it is held-back truth and only ever logged.
+        y: truth [N] or [N, K], values standardised; outside ``known`` it is held back and only
+            ever logged.
         known: [N] bool, labels inside the budget.
+        strata: [N] int, what labels are drawn evenly by, see ``robult_edge.task.strata``; −1
+            outside ``known``.
         groups: [N] str.
         fold: [N] int.
         index: [N] row in the data set.
         invariances: per modality.
     """
 
+    task: Task
     classes: int
+    scales: tuple[Scale, ...]
     modalities: tuple[ModalitySpec, ...]
     windows: dict[str, Windows]
     present: np.ndarray
     y: np.ndarray
     known: np.ndarray
+    strata: np.ndarray
     groups: np.ndarray
     fold: np.ndarray
     index: np.ndarray
@@ -88,17 +97,17 @@ def random_subset(present: Tensor, generator: torch.Generator) -> Tensor:
 def batches(
     plan: Plan, config: TrainConfig, mine: np.ndarray, steps: int, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, labelled) of each step: labelled rows drawn class by class, then unlabelled ones."""
+    """(rows, labelled) of each step: labelled rows stratum by stratum, then unlabelled ones."""
     known = np.flatnonzero(mine & plan.known)
     others = np.flatnonzero(mine & ~plan.known)
-    by_class = [known[plan.y[known] == k] for k in np.unique(plan.y[known])]
+    strata = [known[plan.strata[known] == k] for k in np.unique(plan.strata[known])]
     pool = others if len(others) else known
     stream = np.concatenate(
         [rng.permutation(pool) for _ in range(-(-steps * config.batch_unlabelled // len(pool)))]
     )
     for step in range(steps):
-        drawn = rng.integers(len(by_class), size=config.batch_labelled)
-        first = [rng.choice(by_class[k]) for k in drawn]
+        drawn = rng.integers(len(strata), size=config.batch_labelled)
+        first = [rng.choice(strata[k]) for k in drawn]
         second = stream[step * config.batch_unlabelled :][: config.batch_unlabelled]
         rows = np.concatenate([first, second])
         yield torch.from_numpy(rows), torch.from_numpy(plan.known[rows])

@@ -16,6 +16,7 @@ from torch import Tensor
 from robult_edge.errors import RobultError
 from robult_edge.modality import ModalitySpec
 from robult_edge.nn.robult import ClassifierInput, Robult
+from robult_edge.task import Scale, Task
 
 VERSION = 1
 
@@ -26,23 +27,27 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         version: of this file.
         dataset: source as given to ``robult_edge.data.load``.
-        classes: K names.
+        task: what was asked.
+        classes: K names, of classes, labels or targets.
+        scales: of regression, per target, from the labels used.
         modalities: with training statistics.
         width: d.
         encoders: encoder name per modality.
         classifier_input: "z" or "zu".
         seed: of everything random.
         labels: fraction of the training labels used.
-        label_counts: labels used per class.
+        label_counts: labels used per class; for other tasks, per stratum.
         epochs: chosen out of fold.
         versions: of the libraries.
-        metrics: accuracies by name: "oof/<rule>/<subset>" and "test/<rule>/<subset>".
+        metrics: the task's score by name: "oof/<rule>/<subset>" and "test/<rule>/<subset>".
         config: the training settings.
     """
 
     version: int = VERSION
     dataset: str
+    task: Task = "classification"
     classes: tuple[str, ...]
+    scales: tuple[Scale, ...] = ()
     modalities: tuple[ModalitySpec, ...]
     width: int
     encoders: dict[str, str]

@@ -126,3 +126,11 @@ def test_noise_is_measured_in_spreads_of_each_channel():
     clean, noisy = seen
     std = np.array(data.modalities[0].stats.std)
     np.testing.assert_allclose((noisy - clean).std((0, 2)), 0.5 * std, rtol=0.05)
+
+
+def test_a_data_set_of_another_task_is_left_out_with_the_reason(tmp_path):
+    console = Console(file=io.StringIO(), width=400)
+    grid = dataclasses.replace(GRID, datasets=(f"{SOURCE},task=regression",))
+    evaluate(grid, tmp_path, 1, console)
+    assert "answer classification alone" in console.file.getvalue()
+    assert [file.name for file in tmp_path.iterdir()] == ["settings.json"]

@@ -1,0 +1,161 @@
+"""What late fusion's numbers mean: one small class per task, all with the same four methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from robult_edge import conformal, fusion
+from robult_edge.bundle import Manifest, Measured, SubsetEntry
+from robult_edge.results import Estimate, Expected
+from robult_edge.task import Task
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """The part of a `robult_edge.results.Result` that a task fills in."""
+
+    label: str | None = None
+    probabilities: dict[str, float] = {}
+    prediction_set: list[str] = []
+    labels: list[str] | None = None
+    certain: list[str] | None = None
+    estimates: dict[str, Estimate] | None = None
+
+
+class Reads(Protocol):
+    """How a task reads answers [K]: probabilities, or standardised values.
+
+    Attributes:
+        nothing: what is said when nothing is alive.
+    """
+
+    nothing: Reading
+
+    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
+        """The fused answer, by the table row that it was computed by."""
+
+    def branch(self, said: np.ndarray) -> dict[str, Any]:
+        """One branch's own answer, as fields of `robult_edge.results.ModalityAnswer`."""
+
+    def conflict(self, branches: np.ndarray) -> bool:
+        """Whether answers [B, K] of the alive branches contradict one another."""
+
+    def expected(self, here: Measured, full: Measured) -> Expected:
+        """What to expect of a subset, and with everything alive."""
+
+
+class Classes:
+    """classification: one class of K."""
+
+    nothing = Reading()
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._classes, self._conflict = manifest.classes, manifest.conflict
+
+    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
+        p = fused.tolist()
+        top = max(p)
+        bar = min(entry.threshold, top)
+        return Reading(
+            label=self._classes[p.index(top)],
+            probabilities={c: round(v, 6) for c, v in zip(self._classes, p, strict=True)},
+            prediction_set=[c for c, v in zip(self._classes, p, strict=True) if v >= bar],
+        )
+
+    def branch(self, said: np.ndarray) -> dict[str, Any]:
+        p = said.tolist()
+        top = max(p)
+        return {"label": self._classes[p.index(top)], "probability": round(top, 4)}
+
+    def conflict(self, branches: np.ndarray) -> bool:
+        said = branches.argmax(1).tolist()
+        if said.count(said[0]) == len(said):
+            return False  # branches of one mind do not contradict one another
+        return float(fusion.conflict(branches)) > self._conflict
+
+    def expected(self, here: Measured, full: Measured) -> Expected:
+        return Expected(accuracy=here.accuracy, full_accuracy=full.accuracy, coverage=here.coverage)
+
+
+class Labels:
+    """multilabel: any of K labels."""
+
+    nothing = Reading(labels=[], certain=[])
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._labels, self._conflict = manifest.classes, manifest.conflict
+
+    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
+        possible, certain = conformal.label_sets(fused, entry.threshold)
+        p = fused.tolist()
+        return Reading(
+            probabilities={c: round(v, 6) for c, v in zip(self._labels, p, strict=True)},
+            prediction_set=self._named(possible),
+            labels=self._named(fused >= 0.5),
+            certain=self._named(certain),
+        )
+
+    def branch(self, said: np.ndarray) -> dict[str, Any]:
+        return {"labels": self._named(said >= 0.5)}
+
+    def conflict(self, branches: np.ndarray) -> bool:
+        said = branches >= 0.5
+        if (said == said[0]).all():
+            return False
+        return float(fusion.label_conflict(branches)) > self._conflict
+
+    def expected(self, here: Measured, full: Measured) -> Expected:
+        return Expected(macro_f1=here.macro_f1, full_macro_f1=full.macro_f1, coverage=here.coverage)
+
+    def _named(self, chosen: np.ndarray) -> list[str]:
+        return [c for c, there in zip(self._labels, chosen.tolist(), strict=True) if there]
+
+
+class Values:
+    """regression: a value per target, in its unit."""
+
+    nothing = Reading(estimates={})
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._targets, self._scales = manifest.classes, manifest.scales
+        self._conflict = manifest.conflict
+
+    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
+        estimates = {}
+        for (name, value), half, scale in zip(
+            self._values(fused).items(), entry.half_widths, self._scales, strict=True
+        ):
+            low, high = (None, None) if half is None else (value - half, value + half)
+            estimates[name] = Estimate(value, low, high, scale.unit)
+        return Reading(estimates=estimates)
+
+    def branch(self, said: np.ndarray) -> dict[str, Any]:
+        return {"values": self._values(said)}
+
+    def conflict(self, branches: np.ndarray) -> bool:
+        return float(fusion.value_conflict(branches)) > self._conflict
+
+    def expected(self, here: Measured, full: Measured) -> Expected:
+        return Expected(
+            coverage=here.coverage,
+            mae=dict(zip(self._targets, here.mae, strict=True)),
+            full_mae=dict(zip(self._targets, full.mae, strict=True)),
+        )
+
+    def _values(self, standardised: np.ndarray) -> dict[str, float]:
+        return {
+            name: scale.mean + scale.std * v
+            for name, scale, v in zip(
+                self._targets, self._scales, standardised.tolist(), strict=True
+            )
+        }
+
+
+READINGS: dict[Task, Callable[[Manifest], Reads]] = {
+    "classification": Classes,
+    "multilabel": Labels,
+    "regression": Values,
+}

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from robult_edge import results
 from robult_edge.curve import client_socket
 from robult_edge.errors import KeysError, MissingExtraError
-from robult_edge.results import ModalityAnswer, Result
+from robult_edge.results import Estimate, Expected, ModalityAnswer, Result
 
 try:
     from rich.console import Console, Group
@@ -85,27 +85,25 @@ def says(part: ModalityAnswer) -> str:
 
 def _title(result: Result) -> Text:
     title = Text(f"{result.source} #{result.seq}  ", "bold")
-    answer, expectation = answered(result) if result.expected is not None else ("no answer", "")
+    answer, outlook = answered(result, result.expected) if result.expected else ("no answer", "")
     title.append(answer, f"bold {VERDICTS[result.decision]}")
-    title.append(expectation)
+    title.append(outlook)
     if result.conflict:
         title.append("  sensors disagree", "red")
     return title
 
 
-def answered(result: Result) -> tuple[str, str]:
-    """A result's answer, and what is to be expected of it, whatever the task."""
-    expected = result.expected
-    assert expected is not None
+def answered(result: Result, expected: Expected) -> tuple[str, str]:
+    """The answer, and what is to be expected of it, whatever the task."""
     if result.estimates is not None:
-        shown, errors = [], []
-        for name, e in result.estimates.items():
-            bounds = "" if e.low is None or e.high is None else f" [{e.low:.4g}, {e.high:.4g}]"
-            shown.append(f"{name} {e.value:.4g}{bounds} {e.unit}")
-            here, full = (expected.mae or {})[name], (expected.full_mae or {})[name]
-            errors.append(f"{here:.3g} {e.unit} (all alive {full:.3g})")
+        mae, full = expected.mae or {}, expected.full_mae or {}
+        errors = [
+            f"{mae[name]:.3g} {e.unit} (all alive {full[name]:.3g})"
+            for name, e in result.estimates.items()
+        ]
+        shown = [f"{name} {_interval(e)} {e.unit}" for name, e in result.estimates.items()]
         return ", ".join(shown), f"  expected error {', '.join(errors)}"
-    ruled = f"  cannot rule out: {', '.join(result.prediction_set)}"
+    ruled = f"  cannot rule out: {', '.join(result.prediction_set) or 'nothing'}"
     if result.labels is not None:
         answer = ", ".join(f"{name} {result.probabilities[name]:.0%}" for name in result.labels)
         quality = f"macro-F1 {expected.macro_f1:.0%} (all alive {expected.full_macro_f1:.0%})"
@@ -114,6 +112,11 @@ def answered(result: Result) -> tuple[str, str]:
     quality = f"accuracy {expected.accuracy:.0%} (all alive {expected.full_accuracy:.0%})"
     label = result.label or ""
     return label, f" {result.probabilities[label]:.0%}  expected {quality}{ruled}"
+
+
+def _interval(e: Estimate) -> str:
+    bounds = "" if e.low is None or e.high is None else f" [{e.low:.4g}, {e.high:.4g}]"
+    return f"{e.value:.4g}{bounds}"
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 5e-2}
 AMPERE_PLUS = "8.0+"
 """Compute capability of an engine for Ampere and every later GPU."""
 
-_MODULES: dict[Flavour, str] = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
-_MENDS: dict[Flavour, str] = {
+MODULES: dict[Flavour, str] = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
+MENDS: dict[Flavour, str] = {
     "trt": "on a Jetson, JetPack brings it (apt install python3-libnvinfer; make the environment "
     "with --system-site-packages); elsewhere: pip install tensorrt",
     "rtx": "pip install 'robult-edge[rtx]'",
@@ -122,6 +122,19 @@ def find(
     return next((engine for engine in fitting if engine), None)
 
 
+def misfit(engine: Engine, onnx_sha256: str, wanted: Target) -> str | None:
+    """Why an engine of a graph does not fit ``wanted``; None if it does."""
+    if find([engine], onnx_sha256, engine.precision, wanted):
+        return None
+    fitting = _fitting(wanted)
+    unlike = [
+        f"{field.replace('_', ' ')} {getattr(engine, field)}, here {getattr(wanted, field)}"
+        for field in Target.__struct_fields__
+        if getattr(engine, field) not in {getattr(each, field) for each in fitting}
+    ]
+    return "; ".join(unlike) or "built from another graph"
+
+
 def _fitting(wanted: Target) -> list[Target]:
     """Every target whose engines run at ``wanted``, the most specific first."""
     cc = wanted.compute_capability
@@ -141,11 +154,11 @@ def library(flavour: Flavour) -> ModuleType:
     Raises:
         EngineError: it is not installed, or lacks its core libraries.
     """
-    name = _MODULES[flavour]
+    name = MODULES[flavour]
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        raise EngineError(f"{name} cannot be imported ({error}); {_MENDS[flavour]}") from None
+        raise EngineError(f"{name} cannot be imported ({error}); {MENDS[flavour]}") from None
 
 
 def gpu(driver: str = "libcuda.so.1") -> Gpu:

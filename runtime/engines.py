@@ -11,6 +11,7 @@ import numpy as np
 from robult_edge import subsets
 from robult_edge.bundle import Bundle
 from robult_edge.errors import BundleError
+from robult_edge.golden import deviation
 from runtime.backends import Backend
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 
@@ -84,7 +85,7 @@ class Engines:
         for label, build in BACKENDS.items():
             try:
                 backend = build(path)
-                delta = max(_delta(backend.run(*given), want) for given, want in proofs)
+                delta = max(deviation(backend.run(*given), want) for given, want in proofs)
             except Exception as error:  # any backend may fail in any way: the next one is tried
                 refused.append(f"{label}: {error}")
                 continue
@@ -98,13 +99,3 @@ class Engines:
         self.choices[name] = f"no backend runs it ({'; '.join(refused)})"
         log.error("%s: %s", name, self.choices[name])
         return None
-
-
-def _delta(got: tuple[np.ndarray, ...], want: tuple[np.ndarray, ...]) -> float:
-    """Largest |Δ| relative to the magnitude wanted; infinite for NaN or a wrong shape."""
-    worst = 0.0
-    for g, w in zip(got, want, strict=True):
-        if g.shape != w.shape or not np.isfinite(g).all():
-            return float("inf")
-        worst = max(worst, float(np.abs(g - w).max() / max(1.0, np.abs(w).max())))
-    return worst

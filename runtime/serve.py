@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"results {server.results_address}, http {control.address if control else 'off'}",
         flush=True,
     )
+    server.notify.say("READY=1", f"STATUS=serving {manifest.name}")
     server.run()
     if control:
         control.close()

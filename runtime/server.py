@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from runtime.engines import Engines
 from runtime.exposure import check_socket
 from runtime.ingest import Ingest
 from runtime.latest import LatestRig
+from runtime.notify import Notify
 from runtime.policy import Policy, Timing
 from runtime.rigs import Rig, Rigs, memory_bytes
 from runtime.tick import Decider
@@ -63,6 +65,7 @@ class Server:
         self.rigs = _rigs(self.manifest, config.policy, timing)
         self.published = 0
         self.stopping = False
+        self.notify = Notify(self.clock, os.environ)
         self._started_ns = self.clock.now_ns()
         self._patience_ns = timing.patience_ns
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -91,6 +94,7 @@ class Server:
         """One turn: wait for frames, take them in, answer every tick that is due."""
         self._receive(wait_s)
         self._answer()
+        self.notify.turned()
 
     def handle(self, messages: Iterable[list[bytes]]) -> None:
         """A turn with messages that did not come over the socket."""
@@ -100,6 +104,7 @@ class Server:
 
     def drain(self) -> None:
         """Take in what waits at the socket, and answer what it completes."""
+        self.notify.say("STOPPING=1", "STATUS=draining")
         while self._receive():
             self._answer()
         log.info("drained; %d results published", self.published)

@@ -52,7 +52,7 @@ def test_edge_install_is_small(edge: Path) -> None:
     assert size <= 150e6, f"{size / 1e6:.0f} MB"
 
 
-@pytest.mark.parametrize("module", ["runtime.serve", "runtime.simulate"])
+@pytest.mark.parametrize("module", ["runtime.serve", "runtime.simulate", "runtime.doctor"])
 def test_edge_imports_neither_training_nor_export(module: str) -> None:
     """Import alone, in a process of its own, and see what came with it."""
     check = (

@@ -83,6 +83,23 @@ def test_the_most_specific_engine_is_preferred() -> None:
     assert nvidia.find([everywhere, engine(ORIN)], ONNX, "fp16", ORIN) == engine(ORIN)
 
 
+@pytest.mark.parametrize(
+    ("built", "onnx", "why"),
+    [
+        (ORIN, ONNX, None),
+        (but(ORIN, device="", compute_capability=AMPERE_PLUS, tensorrt="10.x"), ONNX, None),
+        (but(ORIN, tensorrt="10.7.0"), ONNX, "tensorrt 10.7.0, here 10.3.0"),
+        (
+            but(ORIN, compute_capability="8.6", device="A2"), ONNX,
+            "compute capability 8.6, here 8.7; device A2, here Orin",
+        ),
+        (ORIN, "c" * 64, "built from another graph"),
+    ],
+)  # fmt: skip
+def test_why_an_engine_does_not_fit_is_said(built: Target, onnx: str, why: str | None) -> None:
+    assert nvidia.misfit(engine(built), onnx, ORIN) == why
+
+
 def test_an_engines_file_says_what_it_is_and_changes_with_its_content() -> None:
     one, other = (nvidia.plan_name("acc", "fp16", ORIN, plan) for plan in (b"1", b"2"))
     assert one.startswith("acc-fp16-sm87-")

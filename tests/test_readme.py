@@ -53,6 +53,11 @@ def test_sixty_second_tour() -> None:
     assert "expected accuracy" in shown
 
 
+def test_the_doctor_finds_that_the_shipped_bundle_can_be_served() -> None:
+    (ask,) = blocks("bash", "runtime.doctor")
+    assert run(ask.split(), ROOT).endswith("can be served here\n")
+
+
 def test_commands_in_the_text_name_real_programs() -> None:
     for module in re.findall(r" -m ([\w.]+)", "\n".join(blocks("text"))):
         assert "usage" in run([sys.executable, "-m", module, "--help"], ROOT)

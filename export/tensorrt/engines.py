@@ -11,11 +11,12 @@ from types import ModuleType
 import msgspec
 
 from export.tensorrt.build import Settings, build, one_line
-from export.tensorrt.graphs import Graph, Run, graphs, in_batches
+from export.tensorrt.graphs import Run, in_batches
 from export.tensorrt.parity import Parity, difference, parity
 from robult_edge import bundle, nvidia
 from robult_edge.bundle import Branch, Bundle, Engine, Head, Precision
 from robult_edge.errors import EngineError, MissingExtraError
+from robult_edge.golden import Graph, graphs
 from robult_edge.nvidia import Target
 
 Say = Callable[[str], None]

@@ -13,11 +13,12 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from export.tensorrt.graphs import Graph, on_cpu
+from export.tensorrt.graphs import on_cpu
 from robult_edge import data, subsets
 from robult_edge.bundle import Bundle
 from robult_edge.data import Dataset
 from robult_edge.errors import EngineError, RobultError
+from robult_edge.golden import Graph
 
 WINDOWS = 512
 """Enough for a range: they are spread evenly over the training windows."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.tensorrt.graphs import Graph, Run
+from export.tensorrt.graphs import Run
 from robult_edge import fusion, subsets
 from robult_edge.bundle import Bundle, Manifest
+from robult_edge.golden import Graph
 
 
 @dataclass(frozen=True)

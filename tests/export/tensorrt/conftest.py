@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from export.tensorrt.graphs import Graph, graphs
 from robult_edge.bundle import Bundle
+from robult_edge.golden import Graph, graphs
 
 
 @pytest.fixture(scope="session")

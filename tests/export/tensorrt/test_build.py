@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.tensorrt.build import LEVELS, Settings, build
-from export.tensorrt.graphs import Graph
 from robult_edge.errors import EngineError
+from robult_edge.golden import Graph
 from tests.conftest import ROOT
 
 SM = {"7.5": 1, "8.0": 2, "8.6": 4, "8.9": 8, "12.0": 16, "12.1": 32}

@@ -18,11 +18,12 @@ from export.tensorrt import engines
 from export.tensorrt.__main__ import main
 from export.tensorrt.build import Settings
 from export.tensorrt.engines import Order, build_engines, note, proof
-from export.tensorrt.graphs import Run, graphs, on_cpu
+from export.tensorrt.graphs import Run, on_cpu
 from export.tensorrt.parity import difference
 from robult_edge import bundle, nvidia
 from robult_edge.bundle import Engine, Manifest
 from robult_edge.errors import EngineError
+from robult_edge.golden import graphs
 from robult_edge.nvidia import Gpu
 from tests.conftest import ROOT
 

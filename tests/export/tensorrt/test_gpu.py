@@ -15,10 +15,11 @@ import onnx
 import pytest
 
 from export.tensorrt import gpu
-from export.tensorrt.graphs import Graph, in_batches, on_cpu
+from export.tensorrt.graphs import in_batches, on_cpu
 from export.tensorrt.parity import difference
 from robult_edge import nvidia
 from robult_edge.errors import EngineError, MissingExtraError
+from robult_edge.golden import Graph
 from robult_edge.nvidia import Gpu
 
 MEMORY: dict[int, bytearray] = {}

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from export.onnx import write
 from export.tensorrt import int8, precision
 from export.tensorrt.build import Settings, build
-from export.tensorrt.graphs import Graph, on_cpu
+from export.tensorrt.graphs import on_cpu
 from export.tensorrt.half import half
 from export.tensorrt.parity import difference, probabilities
 from robult_edge import data, nvidia, subsets
@@ -23,6 +23,7 @@ from robult_edge.bundle import Bundle, Precision
 from robult_edge.data import Dataset
 from robult_edge.data.watch import MODALITIES
 from robult_edge.errors import EngineError
+from robult_edge.golden import Graph
 from robult_edge.nn import encoders
 
 Converted = dict[Precision, list[ModelProto]]

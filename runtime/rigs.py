@@ -8,6 +8,7 @@ from robult_edge import faults
 from robult_edge.bundle import Manifest
 from robult_edge.errors import FrameError
 from robult_edge.frames import Frame
+from runtime.contradiction import Contradiction
 from runtime.stream import Stream
 
 CATCH_UP_TICKS = 64
@@ -54,6 +55,7 @@ class Rig:
         self.streams = tuple(
             Stream(m, limit) for m, limit in zip(manifest.modalities, limits, strict=True)
         )
+        self.contradiction = Contradiction()
         self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
         self.tick = Tick(now_ns - now_ns % self.hop_ns + self.hop_ns, *self._shape)
 

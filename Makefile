@@ -27,9 +27,10 @@ native: venv  ## native/: host library, and a fatbin where nvcc is
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 
-bench: venv  ## latency against the floor, and what the edge costs
+bench: venv  ## latency against the floor, what the edge costs, and which lies are found
 	$(BIN)/python -m benchmarks.latency --quick
 	$(BIN)/python -m benchmarks.footprint --quick
+	$(BIN)/python -m benchmarks.faults --quick
 
 bundle: venv  ## make the shipped bundle export/engines/ again
 	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch

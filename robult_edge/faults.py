@@ -30,7 +30,7 @@ SLACK = 1e-3
 SHORTEST_HOP = 12
 """Samples; within fewer, how a signal moves is not judged."""
 SPIKES = 6
-"""Second differences that must stand out at once: one lone spike, which sensors have, makes three."""
+"""Second differences that must stand out at once: one lone spike, as sensors have, makes three."""
 
 
 @dataclass(frozen=True)
@@ -61,34 +61,41 @@ class HopLimits:
     per_usual: np.ndarray
 
 
-def limits(spec: ModalitySpec) -> Limits:
-    """The limits that follow from a modality's training statistics; without, any finite value."""
+def limits(spec: ModalitySpec, margin: float = 1.0) -> Limits:
+    """The limits that follow from a modality's training statistics; without, any finite value.
+
+    Args:
+        spec: of the sensor.
+        margin: share of the margins of motion and level to allow; 0 for a sensor that is in doubt.
+    """
     channels, stats = len(spec.channels), spec.stats
     if stats is None:
         largest = float(np.finfo(np.float32).max)
         return Limits(spec, (-largest,) * channels, (largest,) * channels, (0.0,) * channels)
     low, high = np.asarray(stats.low), np.asarray(stats.high)
-    margin = BLOW_MARGIN if stats.hop else RANGE_MARGIN
-    margin = margin * np.maximum(high - low, 1e-6 * np.abs(high) + 1e-12)
+    beyond = BLOW_MARGIN if stats.hop else RANGE_MARGIN
+    beyond = beyond * np.maximum(high - low, 1e-6 * np.abs(high) + 1e-12)
     stillest = FLAT_SHARE * np.asarray(stats.spread)
     return Limits(
         spec,
-        tuple((low - margin).tolist()),
-        tuple((high + margin).tolist()),
+        tuple((low - beyond).tolist()),
+        tuple((high + beyond).tolist()),
         tuple(stillest.tolist()),
-        stats.hop and _hop_limits(stats.hop),
+        _hop_limits(stats.hop, margin) if stats.hop else None,
     )
 
 
-def _hop_limits(stats: HopStats) -> HopLimits:
+def _hop_limits(stats: HopStats, margin: float) -> HopLimits:
     return HopLimits(
         stats=stats,
-        level=tuple(_wider(low, high, LEVEL_MARGIN) for low, high in stats.level),
-        roughness=tuple(_wider_log(low, high, ROUGHNESS_MARGIN) for low, high in stats.roughness),
-        repeats=tuple(r + REPEATS_MARGIN for r in stats.repeats),
-        length=_wider_log(*stats.length, LENGTH_MARGIN),
-        spikiness=_wider_log(*stats.spikiness, SPIKINESS_MARGIN)[1],
-        lean=stats.lean * (1 + LEAN_MARGIN),
+        level=tuple(_wider(low, high, margin * LEVEL_MARGIN) for low, high in stats.level),
+        roughness=tuple(
+            _wider_log(low, high, margin * ROUGHNESS_MARGIN) for low, high in stats.roughness
+        ),
+        repeats=tuple(r + margin * REPEATS_MARGIN for r in stats.repeats),
+        length=_wider_log(*stats.length, margin * LENGTH_MARGIN),
+        spikiness=_wider_log(*stats.spikiness, margin * SPIKINESS_MARGIN)[1],
+        lean=stats.lean * (1 + margin * LEAN_MARGIN + SLACK),
         per_usual=np.asarray(1 / np.asarray(stats.usual), np.float32),
     )
 
@@ -99,7 +106,7 @@ def _wider(low: float, high: float, margin: float) -> Range:
 
 
 def _wider_log(low: float, high: float, margin: float) -> Range:
-    """Wider on a logarithmic scale; what was 0 in training may be anything below ``high`` and more."""
+    """Wider on a logarithmic scale; without bounds for what was always 0 in training."""
     if high <= 0:
         return 0.0, inf
     factor = (high / max(low, 1e-3 * high)) ** margin + SLACK
@@ -173,8 +180,9 @@ def _check_motion(samples: np.ndarray, limits: Limits, hop: HopLimits) -> str | 
     """How one hop [hop, C] moves: noise, spikes, a gain that is lost, samples that repeat."""
     step = steps(samples)
     bends = np.abs(steps(step))
-    rows = zip(repeats(step).tolist(), hop.repeats, roughness(bends).tolist(), hop.roughness,
-               strict=True)  # fmt: skip
+    rows = zip(
+        repeats(step).tolist(), hop.repeats, roughness(bends).tolist(), hop.roughness, strict=True
+    )
     for i, (same, most_same, rough, (least, most)) in enumerate(rows):
         if same > most_same:
             return _repeating(samples[:, i], same, limits, i)
@@ -224,8 +232,9 @@ def length(samples: np.ndarray) -> np.ndarray:
 
     Gravity fixes it for an accelerometer, however it is held: a scale or a unit shows at once.
     """
-    return np.add.reduce(np.sqrt(np.einsum("...c,...c->...", samples, samples)), -1) / (
-        samples.shape[-2]
+    return (
+        np.add.reduce(np.sqrt(np.einsum("...c,...c->...", samples, samples)), -1)
+        / (samples.shape[-2])
     )
 
 
@@ -248,20 +257,24 @@ def _out_of_range(top: list[float], bottom: list[float], limits: Limits) -> str:
 
 
 def _flat(top: list[float], bottom: list[float], limits: Limits) -> str:
-    rows = enumerate(zip(top, bottom, limits.stillest, strict=True))
-    still = [i for i, (t, b, least) in rows if t - b < least]
-    rails = {_rail(bottom[i], top[i], limits, i) for i in still}
+    rows = zip(top, bottom, limits.stillest, strict=True)
+    still = [i for i, (t, b, least) in enumerate(rows) if t - b < least]
     names = ", ".join(limits.spec.channels[i] for i in still)
-    return f"channel {names} " + (f"stuck at its {rails.pop()}" if rails.isdisjoint({None}) and len(rails) == 1 else "flat")
+    rail = _rail(bottom[still[0]], top[still[0]], limits, still[0])
+    return (
+        f"channel {names} stuck at its {rail}"
+        if rail and len(still) == 1
+        else (f"channel {names} flat")
+    )
 
 
 def _repeating(samples: np.ndarray, share: float, limits: Limits, i: int) -> str:
+    """Channel ``i`` of a hop in which so many ``samples`` [hop] equal the one before."""
     channel = limits.spec.channels[i]
-    top, bottom = float(samples.max()), float(samples.min())
-    for end in (top, bottom):
+    for end in (float(samples.max()), float(samples.min())):
         if np.count_nonzero(samples == end) > share * len(samples) / 2:
-            where = _rail(end, end, limits, i) or f"{end:.3g}"
-            return f"channel {channel} cut off at {'its ' if 'rail' in where else ''}{where}"
+            rail = _rail(end, end, limits, i)
+            return f"channel {channel} cut off at " + (f"its {rail}" if rail else f"{end:.3g}")
     return f"channel {channel} repeats {round(100 * share)} % of its samples"
 
 

@@ -6,7 +6,6 @@ import msgspec
 
 from robult_edge.errors import SpecError
 
-
 RUN_HOPS = 6
 """Hops of a long run; every ring holds as many (`ModalitySpec.capacity`)."""
 
@@ -93,7 +92,9 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.size is not None and self.window != 1:
             refuse("window", self.window, "1 for an image")
         if self.stats is not None:
-            per_channel = {f: getattr(self.stats, f) for f in ("mean", "std", "low", "high", "spread")}
+            per_channel = {
+                f: getattr(self.stats, f) for f in ("mean", "std", "low", "high", "spread")
+            }
             for field in ("level", "roughness", "repeats", "usual") if self.stats.hop else ():
                 per_channel[f"hop.{field}"] = getattr(self.stats.hop, field)
             for field, values in per_channel.items():

@@ -152,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m runtime.simulate",
         description=__doc__,
+        epilog="kinds of fault:\n" + inject.kinds(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataset", default="watch", help="watch, synthetic, or a TOML's path")

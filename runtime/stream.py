@@ -37,6 +37,8 @@ class Stream:
         self.counts: Counter[str] = Counter()
         self.span_ns = 0
         self._limits = limits
+        self._strict = faults.limits(spec, margin=0.0)
+        self._in_doubt = False
         self._transport = Transport(limits)
         self._last_seq = -1
         self._checked_to = -1
@@ -77,10 +79,13 @@ class Stream:
         """Take the sensor out: nothing that it has sent so far can be believed."""
         end = self.ring.newest
         if self.liveness.alive:
-            again = self._back_at >= 0 and end - self._back_at < PROBATION_WINDOWS * self.spec.window
+            again = (
+                self._back_at >= 0 and end - self._back_at < PROBATION_WINDOWS * self.spec.window
+            )
             self._quarantine = max(self.spec.window, 2 * self._quarantine) if again else 0
             self._quarantine = min(self._quarantine, PROBATION_WINDOWS * self.spec.window)
         self._lied_to = end + self._quarantine
+        self._in_doubt = True
         self.liveness.lie(reason)
 
     def due_index(self, tick_ns: int) -> int | None:
@@ -111,6 +116,7 @@ class Stream:
         if self.liveness.state == "faulty":
             self._back_at = end
         self.liveness.clean_window()
+        self._in_doubt = False
         self._gap = None
         return self.ring.window(end)
 
@@ -135,12 +141,13 @@ class Stream:
         first = max(window_from, min(self._checked_to + 1, end - self.spec.hop + 1))
         if first > end:
             return True
-        reason = self._transport.lie or faults.check(self.ring.samples(first, end), self._limits)
+        limits = self._strict if self._in_doubt else self._limits
+        reason = self._transport.lie or faults.check(self.ring.samples(first, end), limits)
         honest_from = max(self.ring.oldest_solid, self._lied_to + 1)
         for hops, check in ((2, faults.check_level), (RUN_HOPS, faults.check_run)):
             run_from = end - hops * self.spec.hop + 1
             if reason is None and run_from >= honest_from:
-                reason = check(self.ring.samples(run_from, end), self._limits)
+                reason = check(self.ring.samples(run_from, end), limits)
         self._checked_to = end
         if reason is None:
             return True

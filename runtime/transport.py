@@ -1,4 +1,4 @@
-"""Lies that no single hop shows: frames that repeat themselves, samples that come at a wrong rate."""
+"""Lies that no single hop shows: frames that repeat themselves, samples at a wrong rate."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Transport:
             self._same += 1
         else:
             self._before, self._same = frame.samples, 0
-        if self._same * len(frame.samples) < self._hop:
+        stands_still = (frame.samples == frame.samples[0]).all()  # which the hop's check tells
+        if self._same * len(frame.samples) < self._hop or stands_still:
             return None
         return f"payload frozen: {self._same + 1} frames the same"
 
@@ -57,7 +58,9 @@ class Transport:
             rate_hz = self._counted / max(1e-9, (frame.t_ns - self._since_ns) / 1e9)
             wrong = abs(rate_hz / self._rate_hz - 1) > RATE_TOLERANCE
             self._wrong_rate = (
-                f"samples arrive at {rate_hz:.3g} Hz instead of {self._rate_hz:g}" if wrong else None
+                f"samples arrive at {rate_hz:.3g} Hz instead of {self._rate_hz:g}"
+                if wrong
+                else None
             )
             self._counted = 0
         if not follows:

@@ -167,7 +167,7 @@ RNG = np.random.default_rng(5)
 def moving(n: int, rng: np.random.Generator = RNG) -> np.ndarray:
     """Three channels that swing about (0, 5, −3) at changing pace, with a little noise [n, 3]."""
     phase = np.cumsum(rng.uniform(0.05, 0.3, (n, 3)), 0) + rng.uniform(0, 6, 3)
-    return ([0, 5, -3] + np.sin(phase) + rng.normal(0, 0.02, (n, 3))).astype(np.float32)
+    return (np.array([0, 5, -3]) + np.sin(phase) + rng.normal(0, 0.02, (n, 3))).astype(np.float32)
 
 
 MOVING = spec(channel_stats([moving(400) for _ in range(20)], HOP))
@@ -179,7 +179,7 @@ LIES: dict[str, Any] = {
     "cut off above": lambda x: np.minimum(x, np.quantile(x, 0.5, axis=0)),
     "repeated": lambda x: x[STEP[:, 0] // 2 * 2],
     "lifeless": lambda x: x.mean(0) + 0.05 * (x - x.mean(0)),
-    "lifted": lambda x: x + [0, 3 * STD, 0],
+    "lifted": lambda x: x + np.array([0, 3 * STD, 0]),
     "tenfold": lambda x: 2 * x,
 }
 
@@ -262,6 +262,17 @@ def test_moving_like_in_training_is_never_a_lie() -> None:
         assert faults.check(samples[end - HOP : end], limits) is None
         assert faults.check_level(samples[end - 2 * HOP : end], limits) is None
         assert faults.check_run(samples[end - RUN_HOPS * HOP : end], limits) is None
+
+
+def test_a_sensor_in_doubt_is_judged_by_the_extremes_of_training() -> None:
+    samples = moving(2 * HOP)
+    at, (_, most) = samples.mean(0), MOVING.stats.hop.level[1]  # type: ignore[union-attr]
+    samples[:, 1] += 1.1 * most - 0.1 * 5 - at[1] - 0.01  # a tenth of its height beyond the extreme
+    level = faults.level(samples)[1]
+    usual, strict = faults.limits(MOVING), faults.limits(MOVING, margin=0.0)
+    assert strict.hop.level[1][1] < level < usual.hop.level[1][1]  # type: ignore[union-attr]
+    assert faults.check_level(samples, usual) is None
+    assert "channel gy shifted" in str(faults.check_level(samples, strict))
 
 
 def test_every_hop_of_a_long_stretch_is_judged_by_itself() -> None:

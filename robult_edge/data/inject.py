@@ -124,7 +124,8 @@ Change = Callable[[Moment, float], list[Frame]]
 
 KINDS: dict[str, tuple[float | None, str, Change]] = {
     "dead": (None, "the process is killed", lambda at, _: []),
-    "stuck": (None, "holds its last value", _samples(lambda at, x, _: at.begun.samples[:1] + 0 * x)),
+    "stuck": (None, "holds its last value", _samples(
+        lambda at, x, _: np.broadcast_to(at.begun.samples[:1], x.shape))),
     "nan": (0.3, "share of values that are NaN", _samples(
         lambda at, x, size: np.where(at.rng().random(x.shape) < size, np.nan, x))),
     "noise": (1.0, "white noise, spreads", _samples(_noise)),
@@ -147,6 +148,16 @@ KINDS: dict[str, tuple[float | None, str, Change]] = {
 """Per kind: its size unless told (None: it has none), what it does, and how."""
 
 
+def kinds() -> str:
+    """Every kind with its usual size and what it does, a line each."""
+    return "\n".join(f"  {_sized(kind):16}{does}" for kind, (_, does, _) in KINDS.items())
+
+
+def _sized(kind: str) -> str:
+    size = KINDS[kind][0]
+    return kind if size is None else f"{kind}({size:g})"
+
+
 def parse(text: str, modalities: Sequence[str]) -> tuple[Fault, ...]:
     """Faults from ``gyro:dead@10-20,acc:noise(3)@30-``.
 
@@ -156,20 +167,23 @@ def parse(text: str, modalities: Sequence[str]) -> tuple[Fault, ...]:
     number = r"(\d+\.?\d*)"
     found = []
     for part in filter(None, text.split(",")):
-        match = re.fullmatch(rf"([\w.-]+):(\w+)(?:\((-?{number})\))?@{number}-{number}?", part.strip())
+        match = re.fullmatch(
+            rf"([\w.-]+):(\w+)(?:\((-?{number})\))?@{number}-{number}?", part.strip()
+        )
         fault = match and _fault(match[1], match[2], match[3], match[5], match[6])
         if not fault or fault.modality not in modalities:
-            sized = ", ".join(k + (f"({d:g})" if d is not None else "") for k, (d, *_) in KINDS.items())
             raise SpecError(
-                f"--fault {part!r} is not SENSOR:KIND(SIZE)@FROM-TO, e.g. {modalities[0]}:dead@10-20 "
-                f"or {modalities[0]}:noise(3)@30-; kinds, with their usual size, are {sized}; "
-                f"sensors are {', '.join(modalities)}"
+                f"--fault {part!r} is not SENSOR:KIND(SIZE)@FROM-TO, e.g. "
+                f"{modalities[0]}:dead@10-20 or {modalities[0]}:noise(3)@30-; "
+                f"kinds are {', '.join(map(_sized, KINDS))}; sensors are {', '.join(modalities)}"
             )
         found.append(fault)
     return tuple(found)
 
 
-def _fault(modality: str, kind: str, size: str | None, start: str, stop: str | None) -> Fault | None:
+def _fault(
+    modality: str, kind: str, size: str | None, start: str, stop: str | None
+) -> Fault | None:
     if kind not in KINDS or (size is not None and KINDS[kind][0] is None):
         return None
     if stop is not None and float(stop) <= float(start):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import msgspec
-import numpy as np
 import pytest
 
 from robult_edge.bundle import Bundle

@@ -12,6 +12,7 @@ from robult_edge.modality import ModalitySpec
 from runtime import simulate
 from runtime.simulate import play
 
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

@@ -26,7 +26,7 @@ def heard(
     """What is wrong after each frame."""
     transport, rng, lies, t_s = Transport(faults.limits(m)), np.random.default_rng(0), [], 0.0
     for seq in range(frames):
-        payload = np.zeros((n, 1)) if frozen else rng.normal(size=(n, 1))
+        payload = np.arange(n)[:, None] if frozen else rng.normal(size=(n, 1))
         t_s += 5.0 if seq == pause_at else 0.0
         t_ns = round((t_s + rng.uniform(-1, 1) * jitter_ms / 1e3) * 1e9)
         frame = Frame("acc", "rig", seq, t_ns, payload.astype(np.float32))
@@ -79,10 +79,14 @@ def test_a_sensor_that_may_stand_still_is_not_frozen() -> None:
     assert set(heard(spec(hop=1), n=1, frozen=True)) == {None}
 
 
+def test_a_channel_that_stands_still_is_left_to_the_check_of_its_hop() -> None:
+    assert set(heard(spec(), n=1, frozen=True)) == {None}
+
+
 def test_it_is_believed_again_once_its_payload_changes() -> None:
-    transport = Transport(faults.limits(spec()))
+    transport, ramp = Transport(faults.limits(spec())), np.arange(4.0)[:, None]
     for seq in range(20):
-        transport.observe(Frame("acc", "rig", seq, seq * 80_000_000, np.ones((4, 1))), seq > 0)
+        transport.observe(Frame("acc", "rig", seq, seq * 80_000_000, ramp), seq > 0)
     assert transport.lie is not None
-    transport.observe(Frame("acc", "rig", 20, 20 * 80_000_000, np.zeros((4, 1))), True)
+    transport.observe(Frame("acc", "rig", 20, 20 * 80_000_000, -ramp), True)
     assert transport.lie is None

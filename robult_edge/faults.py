@@ -21,6 +21,8 @@ FLAT_SHARE = 0.02
 LEVEL_MARGIN, LENGTH_MARGIN, ROUGHNESS_MARGIN, SPIKINESS_MARGIN = 0.25, 0.5, 0.25, 0.2
 """How far beyond its training range each quantity may go, in widths of that range (of its
 logarithm but for the level). Set on leave-one-subject-out folds of `watch`: people differ."""
+LEAST_SHIFT = 0.3
+"""A level may always be this many spreads outside: sensors of one make differ by as much."""
 LEAN_MARGIN = 0.4
 """By how much of itself the longest mean of a long run may be exceeded."""
 REPEATS_MARGIN = 0.2
@@ -81,14 +83,17 @@ def limits(spec: ModalitySpec, margin: float = 1.0) -> Limits:
         tuple((low - beyond).tolist()),
         tuple((high + beyond).tolist()),
         tuple(stillest.tolist()),
-        _hop_limits(stats.hop, margin) if stats.hop else None,
+        _hop_limits(stats.hop, stats.std, margin) if stats.hop else None,
     )
 
 
-def _hop_limits(stats: HopStats, margin: float) -> HopLimits:
+def _hop_limits(stats: HopStats, std: tuple[float, ...], margin: float) -> HopLimits:
     return HopLimits(
         stats=stats,
-        level=tuple(_wider(low, high, margin * LEVEL_MARGIN) for low, high in stats.level),
+        level=tuple(
+            _wider(low, high, max(margin * LEVEL_MARGIN * (high - low), LEAST_SHIFT * spread))
+            for (low, high), spread in zip(stats.level, std, strict=True)
+        ),
         roughness=tuple(
             _wider_log(low, high, margin * ROUGHNESS_MARGIN) for low, high in stats.roughness
         ),
@@ -100,8 +105,8 @@ def _hop_limits(stats: HopStats, margin: float) -> HopLimits:
     )
 
 
-def _wider(low: float, high: float, margin: float) -> Range:
-    extra = margin * (high - low) + SLACK * max(abs(low), abs(high))
+def _wider(low: float, high: float, extra: float) -> Range:
+    extra += SLACK * max(abs(low), abs(high))
     return low - extra, high + extra
 
 

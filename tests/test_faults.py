@@ -10,7 +10,7 @@ import pytest
 
 from robult_edge import faults
 from robult_edge.data.stats import channel_stats
-from robult_edge.modality import RUN_HOPS, ChannelStats, ModalitySpec
+from robult_edge.modality import RUN_HOPS, ChannelStats, HopStats, ModalitySpec
 
 HOP = 25
 
@@ -265,14 +265,17 @@ def test_moving_like_in_training_is_never_a_lie() -> None:
 
 
 def test_a_sensor_in_doubt_is_judged_by_the_extremes_of_training() -> None:
-    samples = moving(2 * HOP)
-    at, (_, most) = samples.mean(0), MOVING.stats.hop.level[1]  # type: ignore[union-attr]
-    samples[:, 1] += 1.1 * most - 0.1 * 5 - at[1] - 0.01  # a tenth of its height beyond the extreme
-    level = faults.level(samples)[1]
-    usual, strict = faults.limits(MOVING), faults.limits(MOVING, margin=0.0)
-    assert strict.hop.level[1][1] < level < usual.hop.level[1][1]  # type: ignore[union-attr]
-    assert faults.check_level(samples, usual) is None
-    assert "channel gy shifted" in str(faults.check_level(samples, strict))
+    hop = HopStats(
+        level=((-1.0, 1.0),) * 3, roughness=((0.01, 1.0),) * 3, repeats=(0.0,) * 3,
+        usual=(0.1,) * 3, length=(0.5, 5.0), spikiness=(1.0, 9.0), lean=2.0,
+    )  # fmt: skip
+    m = spec(stats(hop=hop))
+    samples = honest(2 * HOP) * [1, 1, 0]
+    samples[:, 0] += 1.3 - samples[:, 0].mean()
+    assert faults.check_level(samples, faults.limits(m)) is None
+    assert faults.check_level(samples, faults.limits(m, margin=0.0)) == (
+        "channel gx shifted by +2.6 times its spread"
+    )
 
 
 def test_every_hop_of_a_long_stretch_is_judged_by_itself() -> None:

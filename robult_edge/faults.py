@@ -21,6 +21,8 @@ FLAT_SHARE = 0.02
 LEVEL_MARGIN, LENGTH_MARGIN, ROUGHNESS_MARGIN, SPIKINESS_MARGIN = 0.25, 0.5, 0.25, 0.2
 """How far beyond its training range each quantity may go, in widths of that range (of its
 logarithm but for the level). Set on leave-one-subject-out folds of `watch`: people differ."""
+NEARLY_FLAT = 0.8
+"""A channel that repeats this share of a hop's samples has just gone flat."""
 LEAST_SHIFT = 0.3
 """A level may always be this many spreads outside: sensors of one make differ by as much."""
 LEAN_MARGIN = 0.4
@@ -276,6 +278,8 @@ def _flat(top: list[float], bottom: list[float], limits: Limits) -> str:
 def _repeating(samples: np.ndarray, share: float, limits: Limits, i: int) -> str:
     """Channel ``i`` of a hop in which so many ``samples`` [hop] equal the one before."""
     channel = limits.spec.channels[i]
+    if share > NEARLY_FLAT:
+        return f"channel {channel} flat"
     for end in (float(samples.max()), float(samples.min())):
         if np.count_nonzero(samples == end) > share * len(samples) / 2:
             rail = _rail(end, end, limits, i)

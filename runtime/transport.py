@@ -28,7 +28,7 @@ class Transport:
         self._span = max(spec.hop, round(RATE_SPAN_S * spec.rate_hz))
         # Of an image or a vector per hop, training does not tell whether it may stand still.
         self._moves = spec.hop > 1 and spec.size is None and any(s > 0 for s in limits.stillest)
-        self._before = np.empty(0, np.float32)
+        self._before = b""
         self._same = 0
         self._since_ns = 0
         self._counted = 0
@@ -43,12 +43,13 @@ class Transport:
         """Whether a hop's worth of samples has been one payload over and over."""
         if not self._moves:
             return None
-        if np.array_equal(frame.samples, self._before):
-            self._same += 1
-        else:
-            self._before, self._same = frame.samples, 0
-        stands_still = (frame.samples == frame.samples[0]).all()  # which the hop's check tells
-        if self._same * len(frame.samples) < self._hop or stands_still:
+        payload = frame.samples.tobytes()  # compared faster than arrays
+        self._same = self._same + 1 if payload == self._before else 0
+        self._before = payload
+        if self._same * len(frame.samples) < self._hop:
+            return None
+        # One value all along, or NaN, is told better by the check of the hop.
+        if (frame.samples == frame.samples[0]).all() or not np.isfinite(frame.samples).all():
             return None
         return f"payload frozen: {self._same + 1} frames the same"
 

@@ -22,8 +22,9 @@ from rich.table import Table
 
 from benchmarks import untrained
 from benchmarks.process import Running, running
-from robult_edge import results
+from robult_edge import data, results
 from robult_edge.bundle import Manifest
+from robult_edge.data.replay import Replay, replays
 from robult_edge.frames import Frame, encode
 from robult_edge.modality import ModalitySpec
 from runtime.clock import SystemClock
@@ -72,12 +73,12 @@ def measure(manifest: Manifest, engines: Path, ticks: int) -> tuple[np.ndarray, 
         running(["-m", "benchmarks.floor"], engines, "ready") as bare,
     ):
         clock = SystemClock(speed)
-        rng = np.random.default_rng(0)
+        replay = replays(data.load(manifest.provenance["dataset"]))[0]
         start_ns = (clock.now_ns() // manifest.hop_ns + 5) * manifest.hop_ns
         ours: list[float] = []
         floor: list[float] = []
         for tick in track(range(ticks + WARM_UP), f"{len(manifest.names)} sensors"):
-            frames = [_frame(m, tick, start_ns, rng) for m in manifest.modalities]
+            frames = [_frame(m, tick, start_ns, replay) for m in manifest.modalities]
             end_ns = start_ns + (tick + 1) * manifest.hop_ns
             while (wait_ns := end_ns - clock.now_ns()) > 0:
                 time.sleep(wait_ns / 1e9 / speed)
@@ -90,12 +91,10 @@ def measure(manifest: Manifest, engines: Path, ticks: int) -> tuple[np.ndarray, 
     return np.array(ours[WARM_UP:]), np.array(floor[WARM_UP:])
 
 
-def _frame(m: ModalitySpec, tick: int, start_ns: int, rng: np.random.Generator) -> list[bytes]:
-    """A hop's worth of plausible samples that end just before the tick."""
-    assert m.stats is not None
+def _frame(m: ModalitySpec, tick: int, start_ns: int, replay: Replay) -> list[bytes]:
+    """A hop's worth of held-out samples that end just before the tick."""
     t_ns = start_ns + tick * round(m.hop_s * 1e9) + m.period_ns // 2
-    samples = rng.normal(m.stats.mean, m.stats.std, (m.hop, len(m.channels)))
-    samples = np.clip(samples, m.stats.low, m.stats.high).astype(np.float32)
+    samples = replay.stretch(m.name, tick * m.hop, (tick + 1) * m.hop - 1)
     return encode(Frame(m.name, "bench", tick, t_ns, samples))
 
 

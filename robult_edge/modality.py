@@ -6,6 +6,34 @@ import msgspec
 
 from robult_edge.errors import SpecError
 
+RUN_HOPS = 6
+"""Hops of a long run; every ring holds as many (`ModalitySpec.capacity`)."""
+
+Range = tuple[float, float]
+"""The 0.1 % and the 99.9 % quantile of a quantity."""
+
+
+class HopStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a time series moved within its training hops; `robult_edge.faults` has the quantities.
+
+    Attributes:
+        level: per channel, of the mean over two hops.
+        roughness: per channel, of a hop's roughness.
+        repeats: per channel, the 99.9 % quantile of the share of samples equal to the one before.
+        usual: per channel, the mean size of second differences.
+        length: of a sample vector's mean length over two hops.
+        spikiness: of a hop's spikiness.
+        lean: 99.9 % quantile of the length of the mean sample vector over `RUN_HOPS` hops.
+    """
+
+    level: tuple[Range, ...]
+    roughness: tuple[Range, ...]
+    repeats: tuple[float, ...]
+    usual: tuple[float, ...]
+    length: Range
+    spikiness: Range
+    lean: float
+
 
 class ChannelStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Training statistics, one number per channel, in the sensor's own unit.
@@ -14,6 +42,7 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         mean, std: of all training samples; the branch normalises with them.
         low, high: 0.1 % and 99.9 % quantiles: the training range.
         spread: 0.1 % quantile of (max − min) within one hop; 0 where standing still is normal.
+        hop: how the channels moved within hops; None for images, short hops and older bundles.
     """
 
     mean: tuple[float, ...]
@@ -21,6 +50,7 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     low: tuple[float, ...]
     high: tuple[float, ...]
     spread: tuple[float, ...]
+    hop: HopStats | None = None
 
 
 class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,8 +92,12 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.size is not None and self.window != 1:
             refuse("window", self.window, "1 for an image")
         if self.stats is not None:
-            for field in ("mean", "std", "low", "high", "spread"):
-                values = getattr(self.stats, field)
+            per_channel = {
+                f: getattr(self.stats, f) for f in ("mean", "std", "low", "high", "spread")
+            }
+            for field in ("level", "roughness", "repeats", "usual") if self.stats.hop else ():
+                per_channel[f"hop.{field}"] = getattr(self.stats.hop, field)
+            for field, values in per_channel.items():
                 if len(values) != len(self.channels):
                     refuse(f"stats.{field}", values, f"one number per channel {self.channels}")
 

@@ -1,7 +1,8 @@
 """One sensor's state, and the reason in a technician's words. A pure state machine: no clock.
 
 absent → alive ⇄ stale, alive ⇄ faulty. Leaving alive is immediate; returning needs a full clean
-window.
+window, of a sensor that has lied a stricter one, and more of them each time it lies again soon
+(`runtime.stream`).
 """
 
 from __future__ import annotations

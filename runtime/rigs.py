@@ -12,6 +12,7 @@ from robult_edge.bundle import Manifest
 from robult_edge.errors import FrameError
 from robult_edge.frames import Frame
 from robult_edge.modality import ModalitySpec
+from runtime.contradiction import Contradiction
 from runtime.stream import Stream
 
 FRAMES_PER_SAMPLE = 4
@@ -72,6 +73,7 @@ class Rig:
         self.streams = tuple(
             Stream(m, limit) for m, limit in zip(manifest.modalities, limits, strict=True)
         )
+        self.contradiction = Contradiction()
         self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
         self.tick = Tick(now_ns - now_ns % self.hop_ns + self.hop_ns, *self._shape)
         self._slack_ns = self.hop_ns  # after its end, to when a tick without windows is due

@@ -4,41 +4,33 @@ One process per sensor, each publishing its frames over ZeroMQ for every rig: on
 group, or ``--rigs`` of them with the group's recordings dealt out. Recordings play over and over.
 
 A fault ``gyro:dead@10-20`` kills the gyroscope's process (kill −9) ten seconds after the start and
-starts it again at twenty; seconds count on the replay's clock.
+starts it again at twenty; seconds count on the replay's clock. ``acc:noise(3)@30-`` makes the
+accelerometer lie from then on: `robult_edge.data.inject` has the kinds.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
 
 from robult_edge import data, frames
+from robult_edge.data import inject
+from robult_edge.data.inject import Fault, Injector
 from robult_edge.data.replay import Replay, replays
-from robult_edge.errors import RobultError, SpecError
+from robult_edge.errors import RobultError
 from robult_edge.frames import SensorPublisher
 from runtime.clock import Clock, SystemClock
 
 LEAD_HOPS = 4
 """Hops between the start of the processes and the first sample, so that all are connected."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A sensor's process is dead from ``start_s`` to ``stop_s`` (None: for good)."""
-
-    modality: str
-    start_s: float
-    stop_s: float | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,33 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parse_faults(text: str, modalities: Sequence[str]) -> tuple[Fault, ...]:
-    """Faults from ``gyro:dead@10-20,acc:dead@30-``.
-
-    Raises:
-        SpecError: it reads otherwise, or names an unknown modality.
-    """
-    found = []
-    for part in filter(None, text.split(",")):
-        match = re.fullmatch(r"([\w.-]+):dead@(\d+\.?\d*)-(\d+\.?\d*)?", part.strip())
-        if match is None or match[1] not in modalities or _ends_first(match):
-            raise SpecError(
-                f"--fault {part!r} is not SENSOR:dead@FROM-TO, e.g. {modalities[0]}:dead@10-20; "
-                f"sensors are {', '.join(modalities)}"
-            )
-        stop = float(match[3]) if match[3] else None
-        found.append(Fault(match[1], float(match[2]), stop))
-    return tuple(found)
-
-
-def _ends_first(match: re.Match[str]) -> bool:
-    return match[3] is not None and float(match[3]) <= float(match[2])
-
-
 def conduct(args: argparse.Namespace) -> int:
     """Start one process per sensor, and kill and restart them on schedule."""
     dataset = data.load(args.dataset)
-    faults = parse_faults(args.fault, [m.name for m in dataset.modalities])
+    faults = inject.parse(args.fault, [m.name for m in dataset.modalities])
     plays = replays(dataset, args.rigs)
     clock = SystemClock(args.speed)
     hop_ns = round(dataset.modalities[0].hop_s * 1e9)
@@ -98,9 +67,7 @@ def conduct(args: argparse.Namespace) -> int:
         while (now_s := (clock.now_ns() - start_ns) / 1e9) < seconds:
             for m in dataset.modalities:
                 dead = any(
-                    f.modality == m.name
-                    and f.start_s <= now_s < (np.inf if f.stop_s is None else f.stop_s)
-                    for f in faults
+                    f.modality == m.name and f.kind == "dead" and f.active(now_s) for f in faults
                 )
                 if dead and m.name in running:
                     process = running.pop(m.name)
@@ -122,14 +89,16 @@ def conduct(args: argparse.Namespace) -> int:
 
 def sensor(args: argparse.Namespace) -> int:
     """Be one sensor: publish its frames of every rig when they are due."""
-    plays = replays(data.load(args.dataset), args.rigs)
+    dataset = data.load(args.dataset)
+    plays = replays(dataset, args.rigs)
+    faults = inject.parse(args.fault, [m.name for m in dataset.modalities])
     clock = SystemClock(args.speed)
     publishers = [
         SensorPublisher(args.sensor, p.source, args.frames, curve_keys=args.curve_keys)
         for p in plays
     ]
     frame_samples = args.frame_samples or max(1, plays[0].modalities[args.sensor].hop // 8)
-    play(plays, publishers, args.sensor, clock, args.start_ns, args.seconds, frame_samples)
+    play(plays, publishers, args.sensor, clock, args.start_ns, args.seconds, frame_samples, faults)
     for publisher in publishers:
         publisher.close()
     return 0
@@ -143,9 +112,12 @@ def play(
     start_ns: int,
     seconds: float,
     frame_samples: int,
+    faults: Sequence[Fault] = (),
 ) -> None:
     """Publish every frame of ``modality`` as its last sample is captured, from now on."""
     parent = os.getppid()
+    lying = [f for f in faults if f.kind != "dead"]
+    injectors = [Injector(lying, play.modalities[modality]) for play in plays]
     now = plays[0].index_at(modality, clock.now_ns(), start_ns)
     # A sensor that starts in the middle starts with a whole frame.
     for first in count(max(0, -(-now // frame_samples) * frame_samples), frame_samples):
@@ -155,10 +127,14 @@ def play(
             return
         while (wait_ns := due_ns - clock.now_ns()) > 0:
             time.sleep(min(0.1, wait_ns / 1e9 / clock.speed))
-        for replay, publisher in zip(plays, publishers, strict=True):
+        for replay, publisher, injector in zip(plays, publishers, injectors, strict=True):
             samples = replay.stretch(modality, first, last)
-            if not np.isnan(samples).all():
-                publisher.send(samples, replay.captured_ns(modality, first, start_ns))
+            if np.isnan(samples).all():
+                continue
+            t_ns = replay.captured_ns(modality, first, start_ns)
+            for sent in injector.sent(replay.source, samples, t_ns, (t_ns - start_ns) / 1e9):
+                publisher.seq = sent.seq
+                publisher.send(sent.samples, sent.t_ns)
 
 
 def _start_sensor(
@@ -171,6 +147,7 @@ def _start_sensor(
             "--speed", str(args.speed), "--frames", args.frames,
             "--frame-samples", str(args.frame_samples), "--rigs", str(args.rigs),
             *(["--curve-keys", args.curve_keys] if args.curve_keys else []),
+            "--fault", args.fault,
         ]
     )  # fmt: skip
 
@@ -179,10 +156,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m runtime.simulate",
         description=__doc__,
+        epilog="kinds of fault:\n" + inject.kinds(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataset", default="watch", help="watch, synthetic, or a TOML's path")
-    parser.add_argument("--fault", default="", metavar="SENSOR:dead@FROM-TO[,...]")
+    parser.add_argument("--fault", default="", metavar="SENSOR:KIND(SIZE)@FROM-TO[,...]")
     parser.add_argument("--speed", type=float, default=1.0, help="times real time; serve's too")
     parser.add_argument(
         "--seconds", type=float, default=0, help="replay time to play (default: once through)"

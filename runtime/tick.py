@@ -19,6 +19,7 @@ from robult_edge.results import (
     Result,
 )
 from runtime.clock import Clock
+from runtime.contradiction import LASTING_HOPS, WITNESSES
 from runtime.policy import Policy
 from runtime.readings import READINGS, Reading
 from runtime.rigs import Rig, Tick
@@ -142,6 +143,7 @@ class Decider:
             name: self._part(i, rig, answer, begun_ns) for i, name in enumerate(self.names)
         }
         decision, reason = _verdict(modalities, self._policy.optional)
+        self._name_the_odd_one(rig, answer)
         abstains = self._abstains(tick, answer, begun_ns) if tick.mask else None
         if abstains is not None:
             answer, decision, reason = self._nothing, "none", f"no decision: {abstains}; {reason}"
@@ -187,6 +189,16 @@ class Decider:
             branches=branches,
             weights=rule.weights,
         )
+
+    def _name_the_odd_one(self, rig: Rig, answer: Answer) -> None:
+        """Take a sensor out, from the next tick on, that the others contradict hop after hop."""
+        alive = list(subsets.members(rig.tick.mask))
+        if len(alive) <= WITNESSES or self._manifest.task != "classification":
+            return
+        odd = rig.contradiction.observe(answer.branches, alive, self._manifest.conflict)
+        if odd is not None:
+            others = ", ".join(self.names[i] for i in alive if i != odd)
+            rig.streams[odd].distrust(f"contradicts {others} for {LASTING_HOPS} hops")
 
     def _part(self, i: int, rig: Rig, answer: Answer, now_ns: int) -> ModalityAnswer:
         """Modality ``i``'s part in the result."""

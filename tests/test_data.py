@@ -245,6 +245,28 @@ def test_channel_stats_leave_nan_out_and_see_stillness():
     assert stats.spread[1] == 0
 
 
+def test_hop_stats_tell_how_a_channel_moves_and_leave_nan_out():
+    rng = np.random.default_rng(1)
+    x = np.stack([rng.normal(5, 1, 4000), np.repeat(rng.normal(0, 1, 1000), 4)], 1)
+    x[10] = np.nan
+    hop = channel_stats(lambda: [x.astype(np.float32)], hop=20).hop
+    assert hop is not None
+    assert hop.level[0] == (pytest.approx(4.5, abs=0.15), pytest.approx(5.5, abs=0.15))
+    # A second difference of white noise has √6 its standard deviation, and √(2/π) that as mean.
+    assert hop.usual[0] == pytest.approx(np.sqrt(6 * 2 / np.pi), rel=0.05)
+    assert hop.roughness[0][0] < np.sqrt(6 * 2 / np.pi) < 1.3 * hop.roughness[0][1]
+    assert hop.repeats == (0.0, pytest.approx(15 / 19))
+    assert hop.length[0] > 4
+    assert 4.8 < hop.lean < 5.6
+
+
+@pytest.mark.parametrize(
+    ("shape", "hop"), [((100, 2), 5), ((20, 2), 15), ((60, 2, 4, 4), 20)], ids=str
+)
+def test_of_short_hops_short_recordings_and_images_no_motion_is_told(shape, hop):
+    assert channel_stats(lambda: [np.random.default_rng(0).normal(size=shape)], hop).hop is None
+
+
 def test_watch_is_what_seglearn_ships():
     data = load("watch")
     assert data.classes == ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from robult_edge.errors import SpecError
-from robult_edge.modality import ChannelStats, ModalitySpec, common_hop_ns
+from robult_edge.modality import ChannelStats, HopStats, ModalitySpec, common_hop_ns
 
 GOOD: dict[str, Any] = {
     "name": "acc",
@@ -19,6 +19,12 @@ GOOD: dict[str, Any] = {
     "hop": 25,
     "timeout_s": 1.0,
 }
+
+
+HOP_STATS = HopStats(
+    level=((0.0, 1.0),), roughness=((0.0, 1.0),), repeats=(0.0,), usual=(1.0,), length=(0.0, 1.0),
+    spikiness=(0.0, 1.0), lean=1.0,
+)  # fmt: skip
 
 
 def spec(**changes: Any) -> ModalitySpec:
@@ -48,6 +54,7 @@ def stats(channels: int, **changes: Any) -> ChannelStats:
         ({"size": (8, 8)}, "window is 100; it must be 1 for an image"),
         ({"stats": stats(2)}, "stats.mean is (0.0, 0.0); it must be one number per channel"),
         ({"stats": stats(3, spread=(0.0,))}, "stats.spread is (0.0,); it must be one number"),
+        ({"stats": stats(3, hop=HOP_STATS)}, "stats.hop.level is ((0.0, 1.0),); it must be one"),
     ],
 )
 def test_a_field_that_makes_no_sense_is_refused_by_name(

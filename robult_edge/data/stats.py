@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from robult_edge.modality import ChannelStats
+from robult_edge import faults
+from robult_edge.modality import RUN_HOPS, ChannelStats, HopStats, Range
 
 TAIL = 0.001
 """Share of the values below ``low``, above ``high``, and of the hops below ``spread``."""
 PIECE = 1 << 20
 """Numbers looked at at once."""
+ENOUGH = 1 << 24
+"""Numbers that hops are measured on."""
 
 
 def channel_stats(recordings: Callable[[], Iterable[np.ndarray]], hop: int) -> ChannelStats:
@@ -46,6 +51,7 @@ def channel_stats(recordings: Callable[[], Iterable[np.ndarray]], hop: int) -> C
         low=_numbers(_quantile(low, n)),
         high=_numbers(0.0 - _quantile(high, n)),
         spread=_numbers(_quantile(spread, hops)),
+        hop=_hop_stats(recordings(), hop),
     )
 
 
@@ -80,6 +86,58 @@ def _quantile(least: np.ndarray, n: int) -> np.ndarray:
     below = int(place)
     a, b = np.sort(least, 1).astype(np.float64)[:, [below, min(below + 1, n - 1)]].T
     return a + (b - a) * (place - below)
+
+
+def _hop_stats(recordings: Iterable[np.ndarray], hop: int) -> HopStats | None:
+    """How time series [n, C] moved within hops; None where two hops in a row were never seen.
+
+    From the first recordings alone where there are very many: these are quantiles of hops.
+    """
+    if hop < faults.SHORTEST_HOP:
+        return None
+    singles: list[np.ndarray] = []
+    pairs: list[np.ndarray] = []
+    leans: list[np.ndarray] = []
+    looked_at = 0
+    for samples in recordings:
+        if samples.ndim > 2:
+            return None
+        looked_at += samples.size
+        if looked_at > ENOUGH and pairs:
+            break
+        hops = samples[: len(samples) // hop * hop].reshape(-1, hop, samples.shape[1])
+        whole = np.isfinite(hops).all((1, 2))
+        singles.append(hops[whole])
+        pairs.append(np.concatenate([hops[:-1], hops[1:]], 1)[whole[:-1] & whole[1:]])
+        if len(hops) >= RUN_HOPS:
+            means = sliding_window_view(faults.level(hops), RUN_HOPS, 0).mean(-1)
+            leans.append(np.linalg.norm(means[np.isfinite(means).all(1)], axis=1))
+    single, pair = np.concatenate(singles), np.concatenate(pairs)
+    lean = np.concatenate(leans) if leans else np.empty(0)
+    if not len(pair):
+        return None
+    steps = faults.steps(single)
+    bends = np.abs(faults.steps(steps))
+    usual = bends.mean((0, 1), dtype=np.float64)
+    usual = np.where(usual > 0, usual, 1.0)
+    return HopStats(
+        level=_ranges(faults.level(pair)),
+        roughness=_ranges(faults.roughness(bends)),
+        repeats=_numbers(np.quantile(faults.repeats(steps), 1 - TAIL, axis=0)),
+        usual=_numbers(usual),
+        length=_range(faults.length(pair)),
+        spikiness=_range(faults.spikiness(bends, 1 / usual)),
+        lean=_numbers(np.quantile(lean, [1 - TAIL]))[0] if len(lean) else inf,
+    )
+
+
+def _ranges(values: np.ndarray) -> tuple[Range, ...]:
+    return tuple(_range(channel) for channel in values.T)
+
+
+def _range(values: np.ndarray) -> Range:
+    low, high = _numbers(np.quantile(values, (TAIL, 1 - TAIL)))
+    return low, high
 
 
 def _numbers(values: np.ndarray) -> tuple[float, ...]:

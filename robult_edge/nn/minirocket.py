@@ -38,6 +38,9 @@ class MiniRocket(nn.Module):
             here 1e-6 or more.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, channels: int, samples: int, features: int = FEATURES, softness: float = 0.25
     ) -> None:

@@ -69,7 +69,8 @@ class Encoders(nn.ModuleList):
             windows: per modality some of the training windows [n, *window_shape], raw units.
             rng: of the draws.
         """
-        for name, (normalise, encoder, _) in zip(self.names, self, strict=True):
+        for i, name in enumerate(self.names):
+            normalise, encoder, _ = self[i].children()
             if isinstance(encoder, enc.Rocket) and len(windows[name]):
                 encoder.fixed.fit(normalise(torch.from_numpy(windows[name])), rng)
 

@@ -45,6 +45,24 @@ def test_sensor_processes_killed_and_returned_cost_no_result(shipped: Bundle) ->
             assert ("acc", "gyro") in seen[seen.index(("gyro",)) :], "both came back"
 
 
+def test_sensor_process_that_begins_to_lie_is_left_out_and_taken_back(shipped: Bundle) -> None:
+    with serving(shipped.path, *PATIENT) as served:
+        simulate = subprocess.Popen(
+            [sys.executable, "-m", "runtime.simulate", "--frames", served.frames,
+             "--speed", str(SPEED), "--seconds", "32", "--fault", "acc:noise(3)@12-18"],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert simulate.wait(timeout=60) == 0
+        served.read(1.0)
+    told = [a for a in served.answers if a.source == served.answers[0].source]
+    seen = [a.modalities["acc"].state == "alive" for a in told]
+    first, last = seen.index(True), len(seen) - 1 - seen[::-1].index(True)
+    away = [a for a, alive in zip(told, seen, strict=True) if not alive][first:]
+    assert seen[first:last].count(False) >= 9, "for as long as it lied"
+    assert any("its usual" in a.modalities["acc"].reason for a in away)
+    assert {a.modalities["gyro"].state for a in told[first:last]} == {"alive"}
+
+
 def test_killed_sensor_is_stale_within_its_timeout_and_a_hop(
     shipped: Bundle, replay: Replay
 ) -> None:

@@ -84,7 +84,7 @@ def test_a_clock_that_steps_ahead_a_little_costs_one_window(ahead_ms: int) -> No
     steps = stamped(GYRO, 10, lambda t: t + (ahead_ms * MS if t >= at else 0))
     answered = by_hop(play(Rigs(BOTH, 1), sensor("acc", 10), steps, until=10))
     assert answered[11].used == "acc"
-    assert answered[11].reasons["gyro"] == "gap; 50 % of a clean window"
+    assert answered[11].reasons["gyro"] == "clock step; 50 % of a clean window"
     for hop in range(12, 20):
         assert answered[hop].used == "acc+gyro"
         assert answered[hop].last_sample["gyro"] == HOP * hop - 1

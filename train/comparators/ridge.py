@@ -83,7 +83,8 @@ def averaged(y_hat: np.ndarray) -> np.ndarray:
 
 def _rocket(x: np.ndarray, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
     """MiniRocket as its authors made it, drawn from windows x [n, C, T]."""
-    rocket = minirocket.MiniRocket(*x.shape[1:], features=10_000, softness=1e-6)
+    _, channels, samples = x.shape
+    rocket = minirocket.MiniRocket(channels, samples, features=10_000, softness=1e-6)
     rocket.fit(torch.from_numpy(x), rng)
 
     def features(x: np.ndarray) -> np.ndarray:

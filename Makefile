@@ -27,10 +27,11 @@ native: venv  ## native/: host library, and a fatbin where nvcc is
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 
-bench: venv  ## latency and throughput against their floors, and what the edge costs
+bench: venv  ## latency and throughput against their floors, what the edge costs, reloads
 	$(BIN)/python -m benchmarks.latency --quick
 	$(BIN)/python -m benchmarks.footprint --quick
 	$(BIN)/python -m benchmarks.throughput --quick
+	$(BIN)/python -m benchmarks.reload --quick
 
 bundle: venv  ## make the shipped bundle export/engines/ again
 	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch

@@ -123,9 +123,10 @@ class Graph:
             except Exception as error:  # any backend may fail in any way: the next one is tried
                 candidate.against, candidate.retry_ns = str(error), NEVER_NS
             else:
-                return log.info("%s runs on %s", self.name, self.choice)
+                log.info("%s runs on %s", self.name, self.choice)
+                return
         self.trouble = self.choice
-        return log.error("%s: %s", self.name, self.choice)
+        log.error("%s: %s", self.name, self.choice)
 
     def prove(self, candidate: Candidate) -> Backend:
         """The graph on a backend, loaded and checked against its golden vectors.

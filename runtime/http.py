@@ -99,7 +99,8 @@ def get(server: Server, path: str) -> Reply:
         return _json(503 if reason else 200, body)
     if url.path == "/status":
         shown = parse_qs(url.query).get("sources", [""])[-1]
-        return _json(200, status.status(server, int(shown) if shown.isdecimal() else None))
+        few = int(shown) if shown.isdecimal() and len(shown) < 10 else None
+        return _json(200, status.status(server, few))
     if url.path == "/metrics":
         return 200, metrics.CONTENT_TYPE, metrics.render(server)
     return _json(404, {"error": f"no {url.path} here; try {PATHS}"})

@@ -9,11 +9,11 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robult_edge.results import LatencyUs, State
 
@@ -82,61 +82,26 @@ def render(server: Server) -> bytes:
 
 
 def _families(server: Server) -> Iterator[str]:
-    metrics, ingest, serving = server.metrics, server.ingest, server.serving
+    metrics, ingest, graphs = server.metrics, server.ingest, server.serving.engines.graphs
     about = {"version": _version(), "python": platform.python_version()}
-    yield _family("robult_build_info", "gauge", "What runs.", [(about, 1)])
-    bundle = {"bundle": server.manifest.name}
-    yield _family("robult_bundle_info", "gauge", "The bundle that is served.", [(bundle, 1)])
-    yield _family(
-        "robult_engine_up",
-        "gauge",
-        "Whether an engine runs this graph, and on which backend.",
-        [
-            ({"graph": g.name, "backend": g.label}, g.backend is not None)
-            for g in serving.engines.graphs
-        ],
-    )
-    yield _family(
-        "robult_engine_failures_total",
-        "counter",
-        "Engines taken out, by graph.",
-        [({"graph": name}, n) for name, n in dict(server.watchdog.failures).items()],
-    )
-    yield _family(
-        "robult_reloads_total",
-        "counter",
-        "Reloads by outcome.",
-        [({"outcome": outcome}, n) for outcome, n in server.reloader.counts.items()],
-    )
-    yield _family(
-        "robult_frames_received_total", "counter", "Well-formed frames.", [({}, ingest.received)]
-    )
-    yield _family(
-        "robult_frames_rejected_total",
-        "counter",
-        "Refused messages by reason.",
-        [({"reason": reason}, n) for reason, n in dict(ingest.rejected).items()],
-    )
+    engines = [({"graph": g.name, "backend": g.label}, g.backend is not None) for g in graphs]
     placed, states = _of_sensors(server)
-    yield _family(
-        "robult_frames_total",
-        "counter",
-        "What became of frames; see docs/PROTOCOL.md.",
-        [({"modality": m, "outcome": outcome}, n) for (m, outcome), n in placed.items()],
-    )
-    yield _family(
-        "robult_sensors",
-        "gauge",
-        "Sensors by state, over all rigs.",
-        [({"modality": m, "state": state}, n) for (m, state), n in states.items()],
-    )
-    yield _family("robult_rigs", "gauge", "Rigs that are served.", [({}, len(server.rigs.rigs))])
-    yield _family(
-        "robult_results_total",
-        "counter",
-        "Results by alive subset.",
-        [({"alive": subset}, n) for subset, n in dict(metrics.answers).items()],
-    )
+    families: tuple[tuple[str, Kind, str, Samples], ...] = (
+        ("build_info", "gauge", "What runs.", [(about, 1)]),
+        ("bundle_info", "gauge", "What is served.", [({"bundle": server.manifest.name}, 1)]),
+        ("engine_up", "gauge", "Whether an engine runs a graph, and on what.", engines),
+        ("engine_failures_total", "counter", "Engines taken out.",
+         _by(("graph",), server.watchdog.failures)),
+        ("reloads_total", "counter", "Reloads.", _by(("outcome",), server.reloader.counts)),
+        ("frames_received_total", "counter", "Well-formed frames.", [({}, ingest.received)]),
+        ("frames_rejected_total", "counter", "Refusals.", _by(("reason",), ingest.rejected)),
+        ("frames_total", "counter", "What became of frames.", _by(("modality", "outcome"), placed)),
+        ("sensors", "gauge", "Sensors of all rigs.", _by(("modality", "state"), states)),
+        ("rigs", "gauge", "Rigs that are served.", [({}, len(server.rigs.rigs))]),
+        ("results_total", "counter", "Results by alive subset.", _by(("alive",), metrics.answers)),
+    )  # fmt: skip
+    for name, kind, what, samples in families:
+        yield _family(f"robult_{name}", kind, what, samples)
     for name, what, histogram in (
         ("wait", "From a tick's first complete window to the last waited for.", metrics.wait),
         ("infer", "In branches and fusion head, per result.", metrics.infer),
@@ -159,6 +124,13 @@ def _of_sensors(server: Server) -> tuple[Counter[tuple[str, str]], Counter[tuple
             for outcome, n in dict(stream.counts).items():
                 placed[stream.spec.name, outcome] += n
     return placed, states
+
+
+def _by(labels: tuple[str, ...], counts: Mapping[Any, int]) -> Samples:
+    """Samples of counts whose keys are the labels' values."""
+    for key, n in dict(counts).items():
+        values = key if isinstance(key, tuple) else (key,)
+        yield dict(zip(labels, values, strict=True)), n
 
 
 def _family(name: str, kind: Kind, what: str, samples: Samples) -> str:

@@ -173,6 +173,7 @@ class Server:
             backend = graph.prove(candidate)
         except Exception as error:  # any backend may fail in any way
             candidate.bar(str(error), self.clock.now_ns())
+            log.warning("%s is not back on %s: %s", graph.name, candidate.label, error)
             return
         now_ns = self.clock.now_ns()
         replaced = self.between_turns(lambda: graph.install(candidate, backend, now_ns)).result()

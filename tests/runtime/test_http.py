@@ -60,6 +60,8 @@ def ask(
         ("GET", "/readyz", 200, '"reason": "serving watch-'),
         ("GET", "/status", 200, '"sources"'),
         ("GET", "/status?sources=0", 200, '"sources": {}'),
+        ("GET", "/status?sources=all", 200, '"rig": {'),
+        ("GET", "/status?sources=" + 5000 * "9", 200, '"rig": {'),
         ("GET", "/metrics", 200, "robult_build_info"),
         ("GET", "/", 200, "<!doctype html>"),
         ("GET", "/reload", 404, "POST /reload"),

@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import untrained
-from benchmarks.latency import TICK_REAL_S, hop_frame, round_trip
+from benchmarks.latency import TICK_REAL_S, forget, hop_frame, round_trip
 from benchmarks.process import Running, free_ports, rss_mb, running
 from robult_edge import results
 from robult_edge.bundle import Manifest
@@ -143,6 +143,7 @@ class Load:
         while (wait_ns := end_ns - self._clock.now_ns()) > 0:
             time.sleep(wait_ns / 1e9 / self._clock.speed)
         ours = round_trip(self._server, frames, lambda body: self._see(body, end_ns))
+        forget(self._floor)
         return ours, round_trip(self._floor, frames, lambda _: True)
 
     def _see(self, body: list[bytes], end_ns: int) -> bool:

@@ -82,8 +82,12 @@ class Reloader:
         while True:
             asked_by, future = self._asked.get()
             self.last = self._reload(asked_by)
-            self.counts["ok" if self.last.ok else "refused"] += 1
-            log.info("%s: %s", asked_by, self.last.error or f"serving {self.last.bundle}")
+            if self.last.ok:
+                self.counts["ok"] += 1
+                log.info("%s: serving %s", asked_by, self.last.bundle)
+            else:
+                self.counts["refused"] += 1
+                log.warning("%s refused: %s", asked_by, self.last.error)
             self._one_at_a_time.release()
             future.set_result(self.last)
 

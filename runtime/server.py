@@ -1,4 +1,4 @@
-"""The server: sockets and threads live here and nowhere else."""
+"""The server: its sockets, the loop on its hot thread, and the main thread that watches it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from robult_edge.data.replay import Replay, replays
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec
 from robult_edge.results import Result
-from runtime.engines import Engines
+from runtime.engines import Engines, Graph
 from runtime.rigs import Rig, Rigs
 from runtime.stream import Stream
 from runtime.tick import Decider
@@ -247,7 +247,8 @@ class Stage:
                 for i, window in rig.windows(clock.now, 0):
                     batches.setdefault(i, []).append((rig, window))
             for i, batch in batches.items():
-                logits, h = self._engines.branch(i, np.stack([window for _, window in batch]))
+                windows = np.stack([window for _, window in batch])
+                logits, h = run(self._engines.branches[i], windows)
                 for b, (rig, _) in enumerate(batch):
                     rig.tick.logits[i], rig.tick.h[i] = logits[b], h[b]
                     rig.tick.mask |= 1 << i
@@ -257,12 +258,18 @@ class Stage:
                     stream.liveness.silence(clock.now)
                 wants = self._decider.head_wants(rig.tick.mask)
                 head = (
-                    self._engines.head(rig.tick.h[None], wants[None])[0]
+                    run(self._engines.head, rig.tick.h[None], wants[None])[0][0]
                     if wants is not None
                     else None
                 )
                 answers[rig.source].append(self._decider.decide(rig, head, clock))
                 rig.next_tick(clock.now)
+
+
+def run(graph: Graph, *given: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Its outputs."""
+    assert graph.backend is not None
+    return graph.backend.run(*given)
 
 
 def false_alarms(dataset: Dataset) -> tuple[list[str], float]:

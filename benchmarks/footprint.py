@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import untrained
-from benchmarks.process import running
+from benchmarks.process import rss_mb, running
 from robult_edge.bundle import Manifest
 from robult_edge.frames import Frame, encode
 from runtime.clock import SystemClock
@@ -119,17 +119,12 @@ def idle(manifest: Manifest, engines: Path, seconds: float) -> tuple[float, floa
                 sample = rng.uniform(m.stats.low, m.stats.high, (1, len(m.channels)))
                 frame = Frame(m.name, "rig", seq, t_ns, sample.astype(np.float32))
                 server.frames.send_multipart(encode(frame))
-        return (_cpu_s(server.pid) - before) / seconds, _rss_mb(server.pid)
+        return (_cpu_s(server.pid) - before) / seconds, rss_mb(server.pid)
 
 
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_mb(pid: int) -> float:
-    (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(line) / 1e3
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def measure(manifest: Manifest, engines: Path, ticks: int) -> tuple[np.ndarray, 
         ours: list[float] = []
         floor: list[float] = []
         for tick in track(range(ticks + WARM_UP), f"{len(manifest.names)} sensors"):
-            frames = [_frame(m, tick, start_ns, replay) for m in manifest.modalities]
+            frames = [hop_frame(m, tick, start_ns, replay) for m in manifest.modalities]
             end_ns = start_ns + (tick + 1) * manifest.hop_ns
             while (wait_ns := end_ns - clock.now_ns()) > 0:
                 time.sleep(wait_ns / 1e9 / speed)
@@ -86,19 +86,20 @@ def measure(manifest: Manifest, engines: Path, ticks: int) -> tuple[np.ndarray, 
             def answers_this_tick(body: list[bytes], end_ns: int = end_ns) -> bool:
                 return results.decode(body).t_ns >= end_ns
 
-            ours.append(_round(server, frames, answers_this_tick))
-            floor.append(_round(bare, frames, lambda _: True))
+            ours.append(round_trip(server, frames, answers_this_tick))
+            forget(bare)
+            floor.append(round_trip(bare, frames, lambda _: True))
     return np.array(ours[WARM_UP:]), np.array(floor[WARM_UP:])
 
 
-def _frame(m: ModalitySpec, tick: int, start_ns: int, replay: Replay) -> list[bytes]:
+def hop_frame(m: ModalitySpec, tick: int, start_ns: int, replay: Replay) -> list[bytes]:
     """A hop's worth of held-out samples that end just before the tick."""
     t_ns = start_ns + tick * round(m.hop_s * 1e9) + m.period_ns // 2
     samples = replay.stretch(m.name, tick * m.hop, (tick + 1) * m.hop - 1)
     return encode(Frame(m.name, "bench", tick, t_ns, samples))
 
 
-def _round(
+def round_trip(
     server: Running,
     messages: list[list[bytes]],
     is_answer: Callable[[list[bytes]], bool],
@@ -114,6 +115,12 @@ def _round(
         if is_answer(body):
             return took
     return float("inf")
+
+
+def forget(server: Running) -> None:
+    """Throw away answers that came too late for their round, so that no other takes them."""
+    while server.results.poll(0):
+        server.results.recv_multipart()
 
 
 if __name__ == "__main__":

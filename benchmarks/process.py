@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ class Running:
 @contextmanager
 def running(command: list[str], engines: Path, ready: str) -> Iterator[Running]:
     """Run ``python COMMAND`` on free ports until the block ends; it says ``ready`` when it is."""
-    addresses = [f"tcp://127.0.0.1:{port}" for port in _free_ports(2)]
+    addresses = [f"tcp://127.0.0.1:{port}" for port in free_ports(2)]
     process = subprocess.Popen(
         [sys.executable, *command, "--engines", str(engines),
          "--frames", addresses[0], "--results", addresses[1]],
@@ -59,9 +60,16 @@ def running(command: list[str], engines: Path, ready: str) -> Iterator[Running]:
         results.close(linger=0)
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Ports nobody listens on."""
     with ExitStack() as stack:
         probes = [stack.enter_context(closing(socket())) for _ in range(n)]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(line) / 1e3

@@ -87,16 +87,17 @@ def measure(bundle: Bundle, sources: int, ticks: int) -> tuple[float, float]:
     alive = np.ones((sources, SENSORS), bool)
     ours, bare = [], []
     with closing(Server(config, bundle, clock)) as server:
+        *branches, head = (g.backend.run for g in server.serving.engines.graphs if g.backend)
         for tick in track(range(ticks + WARM_UP), f"{sources} sources"):
             messages = _messages(manifest, sources, tick, start_ns, rng)
             clock.now = start_ns + (tick + 1) * hop_ns
-            before, begun = server.published, time.thread_time()
+            before, begun = server.metrics.published, time.thread_time()
             server.handle(messages)
             ours.append(time.thread_time() - begun)
-            assert tick < WARM_UP or server.published == before + sources
+            assert tick < WARM_UP or server.metrics.published == before + sources
             begun = time.thread_time()
-            h = [server.engines.branch(i, x)[1].copy() for i, x in enumerate(windows)]
-            server.engines.head(np.stack(h, 1), alive)
+            h = [run(x)[1].copy() for run, x in zip(branches, windows, strict=True)]
+            head(np.stack(h, 1), alive)
             bare.append(time.thread_time() - begun)
     return float(np.median(ours[WARM_UP:])), float(np.median(bare[WARM_UP:]))
 

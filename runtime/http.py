@@ -1,20 +1,33 @@
-"""Looking at a server over HTTP, on a thread of its own: /livez, /readyz, /status."""
+"""Looking at a server over HTTP, and having it reload, on threads of their own."""
 
 from __future__ import annotations
 
 import threading
+from concurrent.futures import TimeoutError as FutureTimeout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from robult_edge.errors import RobultError
+from runtime import metrics, status
 from runtime.exposure import Token, check_http
 from runtime.server import Server
 
+Reply = tuple[int, str, bytes]
+"""Status code, content type, content."""
+
+PATHS = "/, /startupz, /livez, /readyz, /status, /metrics or POST /reload"
+SILENT_CLIENT_S = 10
+RELOAD_S = 60.0
+POLL_S = 0.1
+"""How often the listening thread looks whether it is to stop."""
+
 
 class ControlPlane:
-    """Answers GET /livez, /readyz and /status for a server.
+    """Answers GET ``/startupz /livez /readyz /status /metrics /`` and POST ``/reload``.
 
     Args:
         server: whom to look at.
@@ -30,18 +43,21 @@ class ControlPlane:
         token = Token(server.config.http_token_file)
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = SILENT_CLIENT_S
+
             def do_GET(self) -> None:
-                self._reply(*_answer(server, self.path))
+                self._send(get(server, self.path))
 
             def do_POST(self) -> None:
                 refusal = token.refusal(self.headers.get("Authorization", ""))
-                self._reply(*(refusal or (404, {"error": f"no POST {self.path} here"})))
+                self._send(_json(*refusal) if refusal else post(server, self.path))
 
-            def _reply(self, code: int, body: dict[str, Any]) -> None:
-                content = msgspec.json.format(msgspec.json.encode(body), indent=2)
+            def _send(self, reply: Reply) -> None:
+                code, kind, content = reply
                 self.send_response(code)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
+                self.send_header("Cache-Control", "no-store")
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -56,7 +72,9 @@ class ControlPlane:
             ) from None
         self._http.daemon_threads = True
         self.address = f"{host}:{self._http.server_address[1]}"
-        threading.Thread(target=self._http.serve_forever, name="http", daemon=True).start()
+        threading.Thread(
+            target=self._http.serve_forever, args=(POLL_S,), name="http", daemon=True
+        ).start()
 
     def close(self) -> None:
         """Stop answering."""
@@ -64,14 +82,47 @@ class ControlPlane:
         self._http.server_close()
 
 
-def _answer(server: Server, path: str) -> tuple[int, dict[str, Any]]:
-    """Status code and body for a path; computed at each request, never cached."""
-    if path == "/livez":
-        return 200, {"alive": True}
-    if path == "/readyz":
-        if server.stopping:
-            return 503, {"ready": False, "reason": "draining"}
-        return 200, {"ready": True, "reason": f"serving {server.manifest.name}"}
-    if path == "/status":
-        return 200, server.status()
-    return 404, {"error": f"no {path} here; try /livez, /readyz or /status"}
+def get(server: Server, path: str) -> Reply:
+    """The reply to GET ``path``, computed at each request."""
+    url = urlsplit(path)
+    if url.path == "/":
+        return 200, "text/html; charset=utf-8", _page()
+    if url.path == "/startupz":
+        reason = status.startup(server)
+        return _json(503 if reason else 200, {"started": not reason, "reason": reason or "started"})
+    if url.path == "/livez":
+        reason = status.standstill(server)
+        return _json(503 if reason else 200, {"alive": not reason, "reason": reason or "turning"})
+    if url.path == "/readyz":
+        reason = status.unready(server)
+        body = {"ready": not reason, "reason": reason or status.ready(server)}
+        return _json(503 if reason else 200, body)
+    if url.path == "/status":
+        shown = parse_qs(url.query).get("sources", [""])[-1]
+        few = int(shown) if shown.isdecimal() and len(shown) < 10 else None
+        return _json(200, status.status(server, few))
+    if url.path == "/metrics":
+        return 200, metrics.CONTENT_TYPE, metrics.render(server)
+    return _json(404, {"error": f"no {url.path} here; try {PATHS}"})
+
+
+def post(server: Server, path: str) -> Reply:
+    """The reply to POST ``path``: a reload is answered when it is over."""
+    if urlsplit(path).path != "/reload":
+        return _json(404, {"error": f"no POST {path} here; try {PATHS}"})
+    reload = server.reloader.start("POST /reload")
+    if reload is None:
+        return _json(409, {"error": "a reload is under way already; see /status"})
+    try:
+        outcome = reload.result(RELOAD_S)
+    except FutureTimeout:
+        return _json(504, {"error": f"not over within {RELOAD_S:g} s; see /status"})
+    return _json(200 if outcome.ok else 422, outcome)
+
+
+def _json(code: int, body: Any) -> Reply:
+    return code, "application/json", msgspec.json.format(msgspec.json.encode(body), indent=2)
+
+
+def _page() -> bytes:
+    return resources.files("runtime").joinpath("page.html").read_bytes()

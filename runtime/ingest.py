@@ -29,8 +29,12 @@ class Ingest:
         self.received = 0
         self.rejected: Counter[str] = Counter()
         self.last_error: dict[str, str] = {}
-        self._by_topic = {frames.topic(m.name): m for m in modalities}
         self._logged: dict[str, float] = {}
+        self.adopt(modalities)
+
+    def adopt(self, modalities: Sequence[ModalitySpec]) -> None:
+        """Accept frames of these modalities from now on."""
+        self._by_topic = {frames.topic(m.name): m for m in modalities}
 
     def read(self, parts: Sequence[bytes]) -> frames.Frame | None:
         """The frame in a message; None when it is refused, which is counted."""

@@ -6,7 +6,9 @@ import numpy as np
 
 from robult_edge import faults
 from robult_edge.bundle import Manifest
+from runtime.policy import Policy
 from runtime.rigs import Rig, Tick
+from runtime.stream import Stream
 
 
 class LatestRig(Rig):
@@ -17,7 +19,7 @@ class LatestRig(Rig):
     an old answer is never given again.
 
     Args:
-        max_age_ns: how long ago a window may have ended that an answer rests on.
+        policy: says how long ago a window may have ended that an answer rests on.
     """
 
     left_out = "no new window, or none young enough"
@@ -28,14 +30,30 @@ class LatestRig(Rig):
         manifest: Manifest,
         limits: tuple[faults.Limits, ...],
         now_ns: int,
-        max_age_ns: int,
+        policy: Policy,
     ) -> None:
         super().__init__(source, manifest, limits, now_ns)
-        self._max_age_ns = max_age_ns
+        self._policy = policy
+        self._max_age_ns = policy.timing(manifest.hop_ns).max_age_ns
         self._answered_ns = 0
         # Per sensor, where its next window ends, and where the one in hand does.
         self._next_ns = [self.tick.end_ns] * len(self.streams)
         self._held_ns = [0] * len(self.streams)
+
+    def adopt(
+        self, manifest: Manifest, limits: tuple[faults.Limits, ...], now_ns: int
+    ) -> list[Stream]:
+        """See `Rig.adopt`; windows in hand are taken again, and give no result of their own."""
+        at = dict(zip(self.streams, zip(self._next_ns, self._held_ns, strict=True), strict=True))
+        ended = super().adopt(manifest, limits, now_ns)
+        self._max_age_ns = self._policy.timing(manifest.hop_ns).max_age_ns
+        places = [at.get(stream, (self.tick.end_ns, 0)) for stream in self.streams]
+        self._held_ns = [held_ns for _, held_ns in places]
+        self._next_ns = [
+            held_ns if held_ns and stream.liveness.alive else next_ns
+            for stream, (next_ns, held_ns) in zip(self.streams, places, strict=True)
+        ]
+        return ended
 
     def complete(self, now_ns: int) -> bool:
         """Whether a new window is in."""
@@ -57,10 +75,11 @@ class LatestRig(Rig):
             self._next_ns[i] += hop_ns
             window = stream.clean_window(end)
             if window is not None:
-                latest_ns = self._answered_ns if tick.opened_ns is None else tick.end_ns
-                tick.end_ns = max(latest_ns, end_ns)
-                self.open(now_ns, patience_ns)
-                tick.newest_ns = now_ns
+                if end_ns > self._held_ns[i]:
+                    latest_ns = self._answered_ns if tick.opened_ns is None else tick.end_ns
+                    tick.end_ns = max(latest_ns, end_ns)
+                    self.open(now_ns, patience_ns)
+                    tick.newest_ns = now_ns
                 tick.ends_ns[i] = stream.ring.time_of(end)
                 self._held_ns[i] = end_ns
                 found.append((i, window))

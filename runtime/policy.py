@@ -112,7 +112,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return f"expected accuracy {accuracy:.2f} below {self.abstain_below_accuracy:g}"
         return None
 
-    def timing(self, hop_ns: int, speed: float) -> Timing:
+    def timing(self, hop_ns: int, speed: float = 1.0) -> Timing:
         """Its times in ns of a clock that runs at ``speed``."""
         patience_ns = min(hop_ns // 4, int(50_000_000 * speed))
         if self.deadline_ms is not None:

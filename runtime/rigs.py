@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from math import prod
 
 import numpy as np
@@ -12,6 +13,7 @@ from robult_edge.bundle import Manifest
 from robult_edge.errors import FrameError
 from robult_edge.frames import Frame
 from robult_edge.modality import ModalitySpec
+from robult_edge.results import Result
 from runtime.contradiction import Contradiction
 from runtime.stream import Stream
 
@@ -55,6 +57,8 @@ class Rig:
     """One source: its sensors and the tick it is at.
 
     Attributes:
+        seq: of the answer to come.
+        latest: the newest answer, for whoever looks at it.
         left_out: why a sensor that is alive may have no part in an answer.
         due_ns: when the tick must be answered, whatever has come.
         has_news: a frame came since the rig was last looked at.
@@ -69,6 +73,7 @@ class Rig:
     ) -> None:
         self.source = source
         self.seq = 0
+        self.latest: Result | None = None
         self.hop_ns = manifest.hop_ns
         self.streams = tuple(
             Stream(m, limit) for m, limit in zip(manifest.modalities, limits, strict=True)
@@ -76,14 +81,13 @@ class Rig:
         self.contradiction = Contradiction()
         self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
         self.tick = Tick(now_ns - now_ns % self.hop_ns + self.hop_ns, *self._shape)
-        self._slack_ns = self.hop_ns  # after its end, to when a tick without windows is due
-        self.due_ns = self.tick.end_ns + self._slack_ns
+        self.plan()
         self.has_news = False
         self.heard_ns = now_ns
         self.ever_alive = False
         # Until when a sensor's frames so far are paid for, and what one more costs.
         self._paid_ns = [0] * len(self.streams)
-        self._cost_ns = [s.spec.period_ns // FRAMES_PER_SAMPLE for s in self.streams]
+        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
 
     def place(self, i: int, frame: Frame, now_ns: int) -> None:
         """Give a frame to its sensor, the ``i``-th.
@@ -104,10 +108,44 @@ class Rig:
         stream.place(frame, now_ns)
         self.has_news, self.heard_ns = True, now_ns
         if stream.span_ns != span_ns:
-            slowest_ns = max(s.span_ns for s in self.streams)
-            self._slack_ns = max(self.hop_ns, slowest_ns + slowest_ns // 2)
-            if self.tick.opened_ns is None:
-                self.due_ns = self.tick.end_ns + self._slack_ns
+            self.plan()
+
+    def plan(self) -> None:
+        """Set how long after its end a tick without windows is due."""
+        slowest_ns = max(s.span_ns for s in self.streams)
+        self._slack_ns = max(self.hop_ns, slowest_ns + slowest_ns // 2)
+        if self.tick.opened_ns is None:
+            self.due_ns = self.tick.end_ns + self._slack_ns
+
+    def adopt(
+        self, manifest: Manifest, limits: tuple[faults.Limits, ...], now_ns: int
+    ) -> list[Stream]:
+        """Go on under another bundle; the streams that ended.
+
+        ``seq`` goes on, and so do sensors whose spec is unchanged, with all they hold. What the old
+        branches said of the tick at hand is dropped, and its windows are taken from the rings
+        again: an answer rests on one bundle. Its deadline stands.
+        """
+        paid_ns = dict(zip(self.streams, self._paid_ns, strict=True))
+        named = {stream.spec.name: stream for stream in paid_ns}
+        kept = [named.get(m.name) for m in manifest.modalities]
+        self.streams = tuple(
+            stream if stream is not None and stream.spec == m else Stream(m, limit)
+            for stream, m, limit in zip(kept, manifest.modalities, limits, strict=True)
+        )
+        self._paid_ns = [paid_ns.get(stream, 0) for stream in self.streams]
+        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
+        self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
+        tick = self.tick
+        if manifest.hop_ns == self.hop_ns:
+            self.tick = Tick(tick.end_ns, *self._shape)
+            self.tick.opened_ns, self.tick.newest_ns = tick.opened_ns, tick.newest_ns
+        else:
+            self.hop_ns = manifest.hop_ns
+            self.tick = Tick(now_ns - now_ns % self.hop_ns + self.hop_ns, *self._shape)
+        self.plan()
+        self.has_news = True
+        return [stream for stream in paid_ns if stream not in self.streams]
 
     def next_tick(self, now_ns: int) -> None:
         """Go on to the next tick; after a long sleep, to the present."""
@@ -149,6 +187,7 @@ class Rig:
             stream.liveness.silence(now_ns)
             if stream.liveness.alive and not settled:
                 stream.counts["late window"] += 1
+        self.tick.settled = [True] * len(self.streams)  # another thread may close it again
 
     def windows(self, now_ns: int, patience_ns: int) -> list[tuple[int, np.ndarray]]:
         """Windows of this tick that have become complete: (modality index, window view)."""
@@ -182,6 +221,10 @@ class Rigs:
         max_sources: kept at once.
         idle_ns: silence after which a source is forgotten.
         rig: makes a source's rig, as `Rig` does.
+
+    Attributes:
+        forgotten: how many sources were.
+        ended: per modality, what became of the frames of streams that are no more.
     """
 
     def __init__(
@@ -193,13 +236,21 @@ class Rigs:
     ) -> None:
         self.rigs: dict[str, Rig] = {}
         self.forgotten = 0
+        self.ended: dict[str, Counter[str]] = {}
+        self._least_idle_ns = idle_ns
+        self._make = rig
+        self.adopt(manifest, max_sources, 0)
+
+    def adopt(self, manifest: Manifest, max_sources: int, now_ns: int) -> None:
+        """Serve another bundle; see `Rig.adopt`."""
         self._manifest = manifest
         self._max_sources = max_sources
         self._trial_ns = max(_trial_ns(m) for m in manifest.modalities)
-        self._idle_ns = max(idle_ns, self._trial_ns)
-        self._make = rig
+        self._idle_ns = max(self._least_idle_ns, self._trial_ns)
         self._index = {name: i for i, name in enumerate(manifest.names)}
         self._limits = tuple(faults.limits(m) for m in manifest.modalities)
+        for rig in self.rigs.values():
+            self._end(rig.adopt(manifest, self._limits, now_ns))
 
     def place(self, frame: Frame, now_ns: int) -> Rig:
         """Give a frame to its sensor.
@@ -231,12 +282,17 @@ class Rigs:
             least_ns = self._idle_ns if rig.ever_alive else self._trial_ns
             if now_ns - rig.heard_ns > least_ns:
                 del self.rigs[rig.source]
+                self._end(rig.streams)
                 self.forgotten += 1
         return [rig for rig in found if rig.source in self.rigs]
 
     def next_due_ns(self) -> int | None:
         """When the next answer is due, whatever comes; None without sources."""
         return min((rig.due_ns for rig in self.rigs.values()), default=None)
+
+    def _end(self, streams: Iterable[Stream]) -> None:
+        for stream in streams:
+            self.ended.setdefault(stream.spec.name, Counter()).update(stream.counts)
 
 
 def memory_bytes(manifest: Manifest) -> int:

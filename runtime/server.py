@@ -1,15 +1,18 @@
-"""The server: sockets and the one hot thread live here and nowhere else."""
+"""The server: its sockets, the loop on its hot thread, and the main thread that watches it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from math import ceil
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 
 import numpy as np
 import zmq
@@ -21,14 +24,18 @@ from robult_edge.frames import largest_part_bytes
 from runtime.clock import Clock, SystemClock
 from runtime.config import Config
 from runtime.curve import Gate
-from runtime.engines import Engines
+from runtime.engines import Candidate, Graph
 from runtime.exposure import check_socket
 from runtime.ingest import Ingest
 from runtime.latest import LatestRig
+from runtime.metrics import Metrics
 from runtime.notify import Notify
-from runtime.policy import Policy, Timing
-from runtime.rigs import Rig, Rigs, memory_bytes
+from runtime.policy import Policy
+from runtime.reload import Reloader
+from runtime.rigs import Rig, Rigs
+from runtime.serving import Serving
 from runtime.tick import Decider
+from runtime.watchdog import Relieved, Watchdog
 
 log = logging.getLogger("robult.server")
 
@@ -38,10 +45,17 @@ POLLIN = int(zmq.POLLIN)
 DRAIN_MESSAGES = 256
 """Frames taken in one turn at most, so that a flood cannot hold a due tick back."""
 LONGEST_WAIT_S = 0.1
+WATCH_S = 0.05
+"""How often the main thread looks after engines."""
+
+T = TypeVar("T")
 
 
 class Server:
     """Serves one bundle: frames in over SUB, results out over PUB.
+
+    Two threads: the hot one turns the loop; the main one watches it, lets another carry on where
+    an engine hangs, and has broken engines mended on threads of their own.
 
     Args:
         config: plain settings.
@@ -54,25 +68,26 @@ class Server:
 
     def __init__(self, config: Config, bundle: Bundle, clock: Clock | None = None) -> None:
         self.config = config
-        self.manifest = bundle.manifest
         self.clock = clock or SystemClock(config.speed)
-        self.engines = Engines(bundle)
-        self.decider = Decider(
-            self.manifest, config.fusion if self.engines.has_head else "mean", config.policy
-        )
+        self.serving = Serving.prepare(bundle, config)
         self.ingest = Ingest(self.manifest.modalities)
-        timing = config.policy.timing(self.manifest.hop_ns, self.clock.speed)
-        self.rigs = _rigs(self.manifest, config.policy, timing)
-        self.published = 0
+        self.rigs = _rigs(self.serving, config.policy)
+        self.metrics = Metrics()
+        self.reloader = Reloader(self)
         self.stopping = False
         self.notify = Notify(self.clock, os.environ)
-        self._started_ns = self.clock.now_ns()
-        self._patience_ns = timing.patience_ns
+        self.turned_ns = 0
+        self.started_ns = self.clock.now_ns()
+        self.watchdog = Watchdog(self.clock)
+        self._pending: dict[int, list[tuple[Rig, np.ndarray]]] = {}
+        self._inbox: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._died: BaseException | None = None
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._frames = context.socket(zmq.SUB)
         self._frames.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
         # ZeroMQ cuts the connection of a longer one, before it is read.
-        self._frames.setsockopt(zmq.MAXMSGSIZE, largest_part_bytes(self.manifest.modalities))
+        self.largest_part_bytes = largest_part_bytes(self.manifest.modalities)
+        self._frames.setsockopt(zmq.MAXMSGSIZE, self.largest_part_bytes)
         self._frames.setsockopt(zmq.SUBSCRIBE, b"")
         self._results = context.socket(zmq.PUB)
         self._results.setsockopt(zmq.SNDHWM, SEND_HWM)
@@ -82,16 +97,32 @@ class Server:
         self.frames_address = self._bind(self._frames, config.frames, "--frames")
         self.results_address = self._bind(self._results, config.results, "--results")
 
+    @property
+    def manifest(self) -> Manifest:
+        """Of the bundle that is served."""
+        return self.serving.manifest
+
     def run(self) -> None:
         """Serve until told to stop, then answer what has been received and close."""
         with _signals(self):
-            while not self.stopping:
-                self.turn(self._wait_s())
-            self.drain()
+            self.supervise()
         self.close()
+
+    def supervise(self) -> None:
+        """Have the loop turned on a thread, and look after its engines until it has drained."""
+        hot = self._carry_on()
+        while hot.is_alive():
+            hot.join(WATCH_S)
+            if self.watchdog.relieve(hot):
+                hot = self._carry_on()
+            self.mend()
+        if self._died is not None:
+            raise self._died
 
     def turn(self, wait_s: float = 0.0) -> None:
         """One turn: wait for frames, take them in, answer every tick that is due."""
+        while self._inbox:
+            _settle(*self._inbox.popleft())
         self._receive(wait_s)
         self._answer()
         self.notify.turned()
@@ -107,7 +138,7 @@ class Server:
         self.notify.say("STOPPING=1", "STATUS=draining")
         while self._receive():
             self._answer()
-        log.info("drained; %d results published", self.published)
+        log.info("drained; %d results published", self.metrics.published)
 
     def close(self) -> None:
         """Close sockets and free engines."""
@@ -115,33 +146,70 @@ class Server:
         self._results.close()
         if self._gate:
             self._gate.close()
-        self.engines.close()
+        self.serving.engines.close()
 
-    def status(self) -> dict[str, Any]:
-        """What an operator asks: engines, sensors, and what was refused. Safe from any thread."""
+    def between_turns(self, act: Callable[[], T]) -> Future[T]:
+        """Have ``act`` done on the hot thread, while it is at nothing else."""
+        future: Future[T] = Future()
+        self._inbox.append((future, act))
+        return future
+
+    def adopt(self, serving: Serving) -> Serving:
+        """Serve another bundle from this turn on; the one before. On the hot thread only."""
+        before = self.serving
+        self.rigs.adopt(serving.manifest, serving.max_sources, self.clock.now_ns())
+        self.ingest.adopt(serving.manifest.modalities)
+        self.serving = serving
+        self._pending.clear()
+        return before
+
+    def mend(self) -> list[Thread]:
+        """Start to try every engine that is due to be tried, each on a thread of its own."""
+        threads = []
+        for graph, candidate in self.serving.engines.due(self.clock.now_ns()):
+            name = f"mend {graph.name}"
+            candidate.thread = Thread(
+                target=self._try_again, args=(graph, candidate), name=name, daemon=True
+            )
+            candidate.thread.start()
+            threads.append(candidate.thread)
+        return threads
+
+    def _try_again(self, graph: Graph, candidate: Candidate) -> None:
+        try:
+            backend = graph.prove(candidate)
+        except Exception as error:  # any backend may fail in any way
+            candidate.bar(str(error), self.clock.now_ns())
+            log.warning("%s is not back on %s: %s", graph.name, candidate.label, error)
+            return
         now_ns = self.clock.now_ns()
-        return {
-            "bundle": self.manifest.name,
-            "fusion": self.decider.rule,
-            "engines": self.engines.choices,
-            "uptime_s": round((now_ns - self._started_ns) / 1e9 / self.clock.speed, 1),
-            "results_published": self.published,
-            "sources_forgotten": self.rigs.forgotten,
-            "frames_received": self.ingest.received,
-            "frames_rejected": dict(self.ingest.rejected),
-            "last_rejection": dict(self.ingest.last_error),
-            "sources": {
-                source: {
-                    stream.spec.name: {
-                        "state": stream.liveness.state,
-                        "reason": stream.liveness.reason,
-                        "frames": dict(stream.counts),
-                    }
-                    for stream in rig.streams
-                }
-                for source, rig in list(self.rigs.rigs.items())
-            },
-        }
+        replaced = self.between_turns(lambda: graph.install(candidate, backend, now_ns)).result()
+        log.info("%s runs on %s", graph.name, graph.choice)
+        if replaced is not None:
+            replaced.close()
+
+    def _carry_on(self) -> Thread:
+        """A thread that turns the loop from where it stands."""
+        thread = Thread(target=self._loop, name="hot", daemon=True)
+        thread.start()
+        return thread
+
+    def _pick_up(self) -> None:
+        """Answer what a relieved thread left, which has been looked at and is no news any more."""
+        for rig in self.rigs.rigs.values():
+            rig.has_news = True
+        self._answer()
+
+    def _loop(self) -> None:
+        try:
+            self._pick_up()
+            while not self.stopping:
+                self.turn(self._wait_s())
+            self.drain()
+        except Relieved:
+            log.warning("a hung engine came back")
+        except BaseException as error:
+            self._died = error
 
     def _bind(self, socket: zmq.Socket[bytes], address: str, flag: str) -> str:
         if self._gate:
@@ -187,31 +255,36 @@ class Server:
     def _answer(self) -> None:
         """Run what has become complete and publish every tick that is due."""
         waiting = self.rigs.waiting(self.clock.now_ns())
+        self.turned_ns = self.clock.now_ns()
         while waiting:
-            now_ns = self.clock.now_ns()
-            self._infer(waiting, now_ns)
+            self._infer(waiting, self.clock.now_ns())
             waiting = [rig for rig in waiting if rig.is_due(self.clock.now_ns())]
             for rig in waiting:
                 rig.close(self.clock.now_ns())
-            for rig, head in zip(waiting, self._heads(waiting), strict=True):
-                self._publish(rig, head)
+            for rig, (decider, head) in zip(waiting, self._heads(waiting), strict=True):
+                self._publish(rig, decider, head)
                 rig.next_tick(self.clock.now_ns())
 
     def _infer(self, rigs: list[Rig], now_ns: int) -> None:
-        """Run the branches on every window that has become complete, all sources in one batch."""
-        batches: dict[int, list[tuple[Rig, np.ndarray]]] = {}
+        """Run the branches on every window that has become complete, all sources in one batch.
+
+        A batch stays pending until it has been run, so that another thread can carry on.
+        """
         for rig in rigs:
-            for i, window in rig.windows(now_ns, self._patience_ns):
-                batches.setdefault(i, []).append((rig, window))
-        for i, batch in batches.items():
+            for i, window in rig.windows(now_ns, self.serving.timing.patience_ns):
+                self._pending.setdefault(i, []).append((rig, window))
+        while self._pending:
+            i, batch = next(iter(self._pending.items()))
+            graph = self.serving.engines.branches[i]
             begun_ns = self.clock.now_ns()
-            try:
-                logits, h = self.engines.branch(i, _stack([window for _, window in batch]))
-            except Exception as error:  # an engine may fail in any way; the other branches go on
-                log.exception("branch %s failed", self.manifest.names[i])
+            windows = _stack([window for _, window in batch])
+            outputs = self.watchdog.run(graph, begun_ns, windows)
+            del self._pending[i]
+            if not outputs:
                 for rig, _ in batch:
-                    rig.streams[i].liveness.lie(f"engine failed: {error}")
+                    rig.streams[i].liveness.lie(graph.trouble)
                 continue
+            logits, h = outputs
             took_ns = self.clock.now_ns() - begun_ns
             for b, (rig, _) in enumerate(batch):
                 tick = rig.tick
@@ -219,25 +292,31 @@ class Server:
                 tick.mask |= 1 << i
                 tick.infer_ns += took_ns
 
-    def _heads(self, rigs: list[Rig]) -> list[np.ndarray | None]:
-        """Logits [K] of the fusion head per rig, all in one batch; None where it has no say."""
-        wanted = [self.decider.head_wants(rig.tick.mask) for rig in rigs]
+    def _heads(self, rigs: list[Rig]) -> list[tuple[Decider, np.ndarray | None]]:
+        """Per rig, the rule that answers its tick, and logits [K] of the fusion head.
+
+        All in one batch; None where it has no say, or where it is out and the rule is ``mean``.
+        """
+        deciders = self.serving.deciders
+        decider = deciders[self.config.fusion]
+        wanted = [decider.head_wants(rig.tick.mask) for rig in rigs]
         asking = [(i, uses) for i, uses in enumerate(wanted) if uses is not None]
-        heads: list[np.ndarray | None] = [None] * len(rigs)
+        heads: list[tuple[Decider, np.ndarray | None]] = [(decider, None)] * len(rigs)
         if asking:
             begun_ns = self.clock.now_ns()
-            h = _stack([rigs[i].tick.h for i, _ in asking])
-            logits = self.engines.head(h, _stack([uses for _, uses in asking]))
+            h, alive = _stack([rigs[i].tick.h for i, _ in asking]), _stack([a for _, a in asking])
+            outputs = self.watchdog.run(self.serving.engines.head, begun_ns, h, alive)
             took_ns = self.clock.now_ns() - begun_ns
-            for (i, _), said in zip(asking, logits, strict=True):
-                heads[i] = said
+            for b, (i, _) in enumerate(asking):
+                heads[i] = (decider, outputs[0][b]) if outputs else (deciders["mean"], None)
                 rigs[i].tick.infer_ns += took_ns
         return heads
 
-    def _publish(self, rig: Rig, head: np.ndarray | None) -> None:
-        result = self.decider.decide(rig, head, self.clock)
+    def _publish(self, rig: Rig, decider: Decider, head: np.ndarray | None) -> None:
+        result = decider.decide(rig, head, self.clock)
         self._results.send_multipart(results.encode(result), copy=True)
-        self.published += 1
+        rig.latest = result
+        self.metrics.observe(self.serving.subset_names[rig.tick.mask], result.latency_us)
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
@@ -245,25 +324,36 @@ def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
-def _rigs(manifest: Manifest, policy: Policy, timing: Timing) -> Rigs:
-    most = int(policy.max_memory_mb * 1e6) // memory_bytes(manifest)
-    make: Callable[..., Rig] = Rig
-    if policy.mode == "latest":
-        make = partial(LatestRig, max_age_ns=timing.max_age_ns)
-    return Rigs(manifest, max(1, min(policy.max_sources, most)), timing.idle_ns, make)
+def _rigs(serving: Serving, policy: Policy) -> Rigs:
+    make = partial(LatestRig, policy=policy) if policy.mode == "latest" else Rig
+    return Rigs(serving.manifest, serving.max_sources, serving.timing.idle_ns, make)
+
+
+def _settle(future: Future[T], act: Callable[[], T]) -> None:
+    """Do ``act`` unless nobody waits for it any more."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(act())
+    except Exception as error:  # whoever asked is told; the loop goes on
+        future.set_exception(error)
 
 
 @contextmanager
 def _signals(server: Server) -> Iterator[None]:
-    """Stop gracefully on SIGTERM or Ctrl-C; a second one acts as it always did."""
+    """Reload on SIGHUP; stop gracefully on SIGTERM or Ctrl-C, a second one acts as ever."""
 
     def stop(number: int, _frame: object) -> None:
         log.info("%s: draining", signal.Signals(number).name)
         server.stopping = True
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, before[each])
+
+    def reload(_number: int, _frame: object) -> None:
+        server.reloader.start("SIGHUP")
 
     before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
     try:
         yield
     finally:

@@ -71,13 +71,9 @@ class Decider:
         manifest: of the bundle.
         rule: ``pool``, or ``mean`` where the fusion head cannot run.
         policy: of the deployment.
-
-    Raises:
-        PolicyError: the bundle cannot keep to the policy.
     """
 
     def __init__(self, manifest: Manifest, rule: Rule, policy: Policy = ANYTHING) -> None:
-        policy.check(manifest, rule)
         self.rule = rule
         self.names = manifest.names
         self._policy = policy

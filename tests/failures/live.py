@@ -8,8 +8,9 @@ import socket as socketlib
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ HOP_FRAMES = 4
 """Frames per hop that the player sends of each sensor."""
 PATIENT = ("--deadline-ms", "500")
 """At four times real time a deadline of 500 ms leaves 125 ms for a busy machine."""
+TOKEN = "0123456789abcdef"
 
 Message = list[bytes]
 Script = Callable[[str, Frame], list[Frame | Message]]
@@ -64,8 +66,19 @@ class Served:
 
     def status(self) -> dict[str, Any]:
         """GET /status."""
-        with urllib.request.urlopen(f"http://{self.http}/status", timeout=5) as reply:
-            return json.load(reply)
+        return self.ask("/status")[1]
+
+    def ask(self, path: str, method: str = "GET", token: str = TOKEN) -> tuple[int, dict[str, Any]]:
+        """Status code and JSON."""
+        request = urllib.request.Request(
+            f"http://{self.http}{path}", method=method, headers={"Authorization": f"Bearer {token}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return reply.status, json.load(reply)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
@@ -75,12 +88,16 @@ class Served:
 
 @contextmanager
 def serving(
-    engines: Path, *options: str, speed: float = SPEED, python: str = sys.executable
+    engines: Path,
+    *options: str,
+    speed: float = SPEED,
+    python: str = sys.executable,
+    main: Sequence[str] = ("-m", "runtime.serve"),
 ) -> Iterator[Served]:
     """Serve a bundle in a process of its own, on free ports, from outside the checkout."""
     frames, answers, http = (f"127.0.0.1:{port}" for port in free_ports(3))
     command = [
-        python, "-m", "runtime.serve", "--engines", str(engines),
+        python, *main, "--engines", str(engines),
         "--frames", f"tcp://{frames}", "--results", f"tcp://{answers}", "--http", http,
         "--speed", str(speed), *options,
     ]  # fmt: skip

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,7 +24,7 @@ from runtime import keys
 from runtime.config import Config
 from runtime.policy import Policy
 from runtime.server import Server
-from tests.failures.live import PATIENT, Message, playing, serving
+from tests.failures.live import PATIENT, TOKEN, Message, playing, serving
 
 SHAKEN = zmq.Event.HANDSHAKE_SUCCEEDED
 REFUSED = (
@@ -176,21 +174,12 @@ def test_serve_refuses_what_is_not_safe_in_one_sentence(
 
 
 def test_post_wants_the_token_and_get_does_not(shipped: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("0123456789abcdef\n")
-
-    def post(token: str) -> int:
-        request = urllib.request.Request(
-            f"http://{served.http}/nothing", b"", {"Authorization": f"Bearer {token}"}
-        )
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=5)
-        refused.value.close()
-        return refused.value.code
-
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
     with serving(shipped.path, "--http-token-file", str(tmp_path / "token")) as served:
-        assert served.status()["bundle"] == shipped.manifest.name
-        assert post("fedcba9876543210") == 401
-        assert post("0123456789abcdef") == 404
+        assert served.ask("/status", token="")[0] == 200
+        assert served.ask("/reload", "POST", token=TOKEN[::-1])[0] == 401
+        assert served.status()["reload"] is None
+        assert served.ask("/reload", "POST")[0] == 200
 
 
 def test_a_message_larger_than_any_frame_costs_its_sender_the_connection_and_nobody_else(

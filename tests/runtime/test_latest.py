@@ -14,6 +14,7 @@ import pytest
 
 from robult_edge import subsets
 from runtime.latest import LatestRig
+from runtime.policy import Policy
 from runtime.rigs import Rigs
 from tests.runtime.test_rigs import (
     BOTH,
@@ -49,7 +50,7 @@ class Given:
 
 def play(*sensors: list[Arrival], until: float, max_age_ns: int = 2 * HOP_NS) -> list[Given]:
     """What comes out; each branch says its window's last sample."""
-    rigs = Rigs(BOTH, 1, rig=partial(LatestRig, max_age_ns=max_age_ns))
+    rigs = Rigs(BOTH, 1, rig=partial(LatestRig, policy=Policy(max_age_ms=max_age_ns / MS)))
     arrivals = sorted((a for s in sensors for a in s), key=lambda a: a.at_ns)
     given: list[Given] = []
     end_ns = T0 + round(until * 1000) * MS

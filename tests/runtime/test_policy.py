@@ -135,7 +135,7 @@ def test_a_policy_that_is_not_there_is_refused(tmp_path: Path) -> None:
 )
 def test_a_policy_that_the_bundle_cannot_keep_is_refused(asked: dict[str, Any], says: str) -> None:
     with pytest.raises(RobultError) as refused:
-        Decider(MANIFEST, "mean", Policy(**asked))
+        Policy(**asked).check(MANIFEST, "mean")
     assert says in str(refused.value)
 
 

@@ -58,7 +58,7 @@ class MappedWindows:
         return found.reshape(len(rows), *self.window_shape)
 
     def _file(self) -> np.ndarray:
-        return np.load(self.path, mmap_mode="r")
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
 
 Windows = np.ndarray | MappedWindows

@@ -290,7 +290,10 @@ class _Npz:
         kind = "a folder of .npy" if path.is_dir() else ".npz"
         try:
             if path.is_dir():
-                self.arrays = {f.stem: np.load(f, mmap_mode="r") for f in path.glob("*.npy")}
+                self.arrays = {
+                    f.stem: np.load(f, mmap_mode="r", allow_pickle=False)
+                    for f in path.glob("*.npy")
+                }
             else:
                 with np.load(path, allow_pickle=False) as file:
                     self.arrays = {key: file[key] for key in file}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from robult_edge.bundle import Bundle
+from robult_edge.data import Dataset, load
+from robult_edge.data.replay import replays
 from robult_edge.frames import Frame, encode
 from robult_edge.results import Result
 from runtime import engines
@@ -72,7 +75,7 @@ class Stage:
         anywhere = "tcp://127.0.0.1:*"
         config = Config(str(bundle.path), frames=anywhere, results=anywhere, http="", **options)
         self.server = Server(config, bundle, self.clock)
-        self._rng = np.random.default_rng(0)
+        self._replay = replays(_recorded(bundle.manifest.provenance["dataset"]))[0]
         self._tick = 0
         hop_ns = bundle.manifest.hop_ns
         self._start_ns = (START_NS // hop_ns + 1) * hop_ns
@@ -82,9 +85,8 @@ class Stage:
         manifest = self.server.manifest
         self.clock.now = self._start_ns + (self._tick + 1) * manifest.hop_ns
         for m in manifest.modalities:
-            assert m.stats is not None
-            samples = self._rng.normal(m.stats.mean, m.stats.std, (m.hop, len(m.channels)))
-            samples = samples.clip(m.stats.low, m.stats.high).astype(np.float32)
+            first = self._tick * m.hop
+            samples = self._replay.stretch(m.name, first, first + m.hop - 1)
             t_ns = self._start_ns + self._tick * manifest.hop_ns + m.period_ns // 2
             if only in (None, m.name):
                 self.server._take(encode(Frame(m.name, "rig", self._tick, t_ns, samples)))
@@ -111,6 +113,11 @@ class Stage:
             while thread.is_alive():
                 self.server.turn()
                 thread.join(0.001)
+
+
+@cache
+def _recorded(source: str) -> Dataset:
+    return load(source)
 
 
 @contextmanager

@@ -303,6 +303,42 @@ def pseudo_labels(logits: Tensor, there: Tensor, task: Task) -> Tensor:
     return (mean >= 0.5).long() if task == "multilabel" else mean
 
 
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(-1)
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+LINKS: dict[Task, Callable[[Tensor], Tensor]] = {
+    "classification": _softmax,
+    "multilabel": torch.sigmoid,
+    "regression": _same,
+}
+"""What the network answers, as probabilities or values."""
+
+
+def lessons(logits: Tensor, there: Tensor, lean: Tensor, task: Task) -> Tensor:
+    """What a mean teacher (Tarvainen & Valpola 2017) says of unlabelled windows, [B, K].
+
+    The mean of its answers that exist: every sensor learns from all. Of classes, with the teacher's
+    liking for some of them taken out (distribution alignment, Berthelot et al. 2020).
+
+    Args:
+        logits: [B, A, K] of A answers.
+        there: [B, A] bool.
+        lean: [K], how often a class is to be said, over how often the teacher says it.
+        task: what is asked.
+    """
+    answers = LINKS[task](logits) * there[:, :, None]
+    mean = answers.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
+    if task != "classification":
+        return mean
+    aligned = mean * lean
+    return aligned / aligned.sum(1, keepdim=True).clamp(min=1e-9)
+
+
 def pseudo_hits(guess: Tensor, y: Tensor, task: Task) -> Tensor:
     """How right pseudo-labels are, [B] in 0 – 1: of labels and values, the share that is."""
     if task == "regression":

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from export import sign
 from robult_edge import bundle, subsets
 from robult_edge.bundle import Bundle, Manifest
 from robult_edge.frames import Frame
@@ -211,3 +212,31 @@ def _frame(shipped: Bundle, modality: str) -> Frame:
     m = shipped.manifest.modalities[0]
     samples = np.zeros((m.hop, len(m.channels)), np.float32)
     return Frame(modality, "rig", 0, START_NS, samples)
+
+
+def test_bundle_with_larger_frames_than_the_socket_takes_is_refused(
+    stage: Stage, copy: Bundle
+) -> None:
+    stage.server.largest_part_bytes = 100
+    change(copy)
+    outcome = reloaded(stage)
+    assert outcome.error is not None
+    assert "more than the 100 that this server listens for; restart it" in outcome.error
+    assert stage.play(1)[0].bundle == copy.manifest.name
+
+
+def test_where_a_key_is_configured_a_reload_wants_the_signature_too(
+    copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "maker"
+    sign.main(["--new-key", "--key", str(key)])
+    sign.main(["--bundle", str(copy.path), "--key", str(key)])
+    with staged(copy, monkeypatch, "cpu", bundle_key=f"{key}.pub") as stage:
+        stage.play(WARM_UP)
+        change(copy)
+        refused = reloaded(stage)
+        assert refused.error is not None
+        assert "sign" in refused.error
+        sign.main(["--bundle", str(copy.path), "--key", str(key)])
+        assert reloaded(stage).ok
+        assert stage.play(1)[0].bundle == "next"

@@ -29,8 +29,8 @@ from robult_edge.errors import RobultError
 from robult_edge.frames import SensorPublisher
 from runtime.clock import Clock, SystemClock
 
-LEAD_HOPS = 4
-"""Hops between the start of the processes and the first sample, so that all are connected."""
+LEAD_S = 2.0
+"""Real time between the start of the processes and the first sample, so that all are connected."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +54,8 @@ def conduct(args: argparse.Namespace) -> int:
     plays = replays(dataset, args.rigs)
     clock = SystemClock(args.speed)
     hop_ns = round(dataset.modalities[0].hop_s * 1e9)
-    start_ns = args.start_ns or (clock.now_ns() // hop_ns + LEAD_HOPS + 1) * hop_ns
+    lead_ns = int(LEAD_S * 1e9 * args.speed)
+    start_ns = args.start_ns or ((clock.now_ns() + lead_ns) // hop_ns + 1) * hop_ns
     seconds = args.seconds or max(p.hops for p in plays) * hop_ns / 1e9
     print(
         f"playing {dataset.name} ({', '.join(p.source for p in plays)}) for {seconds:.0f} s "

@@ -175,6 +175,21 @@ def test_mosei_may_have_lengths_of_its_own_per_modality(tmp_path: Path) -> None:
     assert set(data.groups.tolist()) == {"-a_x", "-b_x", "-d_x", "test:-e_x"}
 
 
+@pytest.mark.parametrize("form", ["{}[{}]", "{}_{}", "{}$_${}"])
+@pytest.mark.parametrize("kind", ["U", "S", "O"])
+def test_segments_of_a_video_are_one_group(form: str, kind: str, tmp_path: Path) -> None:
+    source = multibench(tmp_path)
+    path = tmp_path / "mosi_raw.pkl"
+    parts = pickle.loads(path.read_bytes())
+    for part in parts.values():
+        ids = [form.format(f"03b_nISJM-{video}", start) for video, start, _ in part["id"]]
+        part["id"] = np.array(ids, kind)
+    path.write_bytes(pickle.dumps(parts))
+    data = load(source)
+    videos = [f"03b_nISJM-{v}" for v in "abcd"] + [f"test:03b_nISJM-{v}" for v in "ef"]
+    assert set(data.groups.tolist()) == set(videos)
+
+
 def test_mmimdb_has_genres_by_name_and_the_test_rows_of_its_table(tmp_path: Path) -> None:
     data = load(mmimdb(tmp_path))
     assert (data.task, data.classes) == ("multilabel", tuple(GENRES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,13 +27,15 @@ ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("old", [False, True], ids=["numpy 2", "numpy 1"])
-def test_arrays_come_back_as_they_were(protocol: int, old: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "core"),
+    [(2, "core"), (3, "core"), (2, "_core"), (3, "_core"), (4, "_core"), (5, "_core")],
+)
+def test_arrays_come_back_as_they_were(protocol: int, core: str, tmp_path: Path) -> None:
     item = {"train": ARRAYS, "id": ["a", ("b", 2)], "scalar": np.float32(1.5)}
-    content = pickle.dumps(item, protocol)
-    if old and protocol < 4:  # names are of a stated length from then on
-        content = content.replace(b"cnumpy._core", b"cnumpy.core")
+    content = re.sub(
+        rb"cnumpy\._?core", f"cnumpy.{core}".encode(), pickle.dumps(item, protocol)
+    )  # numpy 2 or numpy 1; from protocol 4 on names are of a stated length
     (tmp_path / "x.pkl").write_bytes(content)
     found = pickled.load(tmp_path / "x.pkl")
     assert (found["id"], found["scalar"]) == (item["id"], 1.5)
@@ -76,7 +79,7 @@ class ForgedObjects(np.ndarray):
         (Calls(subprocess.check_call, ["touch", "ran"]), "asks for subprocess.check_call"),
         ({"train": [Calls(np.fromfile, "x.pkl")]}, "asks for numpy"),
         (Calls(getattr, 1, "real"), "asks for builtins.getattr"),
-        (np.zeros(1, [("a", "f4")]), "dtype 'V4'"),
+        (np.zeros(1, [("a", "f4")]), r"dtype '\|V4'"),
         (np.zeros(0).view(ForgedObjects), "not a pickle of plain arrays"),
         (np.array([Calls(os.system, "touch ran")], object), "asks for [a-z]+.system"),
     ],

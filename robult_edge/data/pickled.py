@@ -16,8 +16,8 @@ import numpy as np
 
 from robult_edge.errors import SpecError
 
-PLAIN = re.compile(r"[biufSUO]\d+")
-"""Codes of dtypes that are understood: numbers, texts, and lists of objects."""
+PLAIN = re.compile(r"[<>=|][biufSUO]\d+")
+"""Dtypes that are understood: numbers, texts, and lists of objects."""
 
 
 def load(path: Path) -> Any:
@@ -54,15 +54,16 @@ class _Dtype:
     """``numpy.dtype``: its code and byte order, nothing else of what the pickle says."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
-        if not PLAIN.fullmatch(code):
-            raise ValueError(f"dtype {code!r}")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple) -> None:
         self.order = state[1]
 
     def plain(self) -> np.dtype:
-        return np.dtype(self.order + self.code)
+        whole = self.order + self.code
+        if not PLAIN.fullmatch(whole):
+            raise ValueError(f"dtype {whole!r}")
+        return np.dtype(whole)
 
 
 class _Array:

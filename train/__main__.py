@@ -182,7 +182,12 @@ def _parser() -> argparse.ArgumentParser:
         "Under torchrun (torchrun --nproc-per-node 4 -m train ...) on several GPUs at once.",
     )
     add = parser.add_argument
-    add("--dataset", required=True, help="watch, synthetic[:name=value,…], or a TOML or its folder")
+    add(
+        "--dataset",
+        required=True,
+        help="watch, synthetic[:name=value,…], a TOML or its "
+        "folder, or one of the paper's: mosi, mosei, mmimdb, food101 or hateful_memes:PATH",
+    )
     add("--labels", type=float, default=default.labels, help="share of training labels to use")
     add("--out", type=Path, required=True, help="folder of the run")
     add("--seed", type=int, default=default.seed)

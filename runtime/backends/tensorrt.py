@@ -18,7 +18,7 @@ import numpy as np
 
 from robult_edge import nvidia
 from robult_edge.bundle import Branch, Bundle, Flavour, Head, Precision
-from robult_edge.errors import EngineError, MissingExtraError
+from robult_edge.errors import EngineError, MissingExtraError, RobultError
 from robult_edge.nvidia import Target
 from robult_edge.trt_log import collector
 
@@ -35,7 +35,7 @@ def load(bundle: Bundle, entry: Branch | Head, precision: Precision) -> TensorRt
     for flavour in dict.fromkeys(engine.flavour for engine in engines):
         try:
             wanted = here(flavour)
-        except EngineError as error:
+        except RobultError as error:
             against.append(str(error))
             continue
         engine = nvidia.find(engines, entry.onnx.sha256, precision, wanted)
@@ -55,8 +55,10 @@ def here(flavour: Flavour) -> Target:
 
     Raises:
         EngineError: there is no GPU, or no such TensorRT.
+        MissingExtraError: pycuda is not installed.
     """
     gpu = nvidia.gpu()
+    _pycuda()
     return nvidia.target(flavour, nvidia.library(flavour).__version__, gpu)
 
 

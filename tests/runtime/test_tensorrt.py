@@ -50,16 +50,14 @@ def loaded(graph: Graph, replay: bool = True) -> TensorRtBackend:
     return TensorRtBackend(graph.file.read_bytes(), "trt", (1, 1, LARGEST), replay)
 
 
-def with_engines(
-    shipped: Bundle,
-    where: Path,
+def give_engines(
+    path: Path,
     target: Target = HERE,
     precision: Precision = "fp32",
     plan: Callable[[Graph], bytes] = lambda graph: graph.file.read_bytes(),
 ) -> Bundle:
-    """The shipped bundle with an engine of every graph."""
-    shutil.copytree(shipped.path, where / "engines")
-    found = bundle.load(where)
+    """Put an engine of every graph into the bundle at ``path``."""
+    found = bundle.load(path)
     entries = []
     for graph in graphs(found):
         engine = bundle.Engine(
@@ -70,11 +68,15 @@ def with_engines(
             **msgspec.structs.asdict(target),
         )
         entries.append(msgspec.structs.replace(graph.entry, engines=(engine,)))
-    manifest = msgspec.structs.replace(
-        found.manifest, branches=tuple(entries[:-1]), head=entries[-1]
-    )
+    branches, head = tuple(entries[:-1]), entries[-1]
+    manifest = msgspec.structs.replace(found.manifest, branches=branches, head=head)
     bundle.write_manifest(found.path, manifest)
-    return bundle.load(where)
+    return bundle.load(path)
+
+
+def with_engines(shipped: Bundle, where: Path, **options: Any) -> Bundle:
+    """A copy of the shipped bundle, with engines."""
+    return give_engines(shutil.copytree(shipped.path, where / "engines"), **options)
 
 
 @pytest.mark.parametrize("replay", [True, False])

@@ -85,6 +85,8 @@ class Builder:
                 "python -m export.tensorrt, then sign it"
             )
         found = bundle.load(config.engines)
+        if not os.access(found.path, os.W_OK):
+            return f"off: {found.path} cannot be written; build with python -m export.tensorrt"
         try:
             wanted = _wanted()
         except RobultError as error:

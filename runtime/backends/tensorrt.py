@@ -7,10 +7,9 @@ batches are rounded up to 1, 2, 4, … rows, and nothing is allocated after load
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +17,10 @@ import numpy as np
 
 from robult_edge import nvidia
 from robult_edge.bundle import Branch, Bundle, Flavour, Head, Precision
-from robult_edge.errors import EngineError, MissingExtraError, RobultError
+from robult_edge.errors import EngineError, RobultError
 from robult_edge.nvidia import Target
 from robult_edge.trt_log import collector
+from runtime.backends import cuda
 
 
 def load(bundle: Bundle, entry: Branch | Head, precision: Precision) -> TensorRtBackend:
@@ -58,16 +58,14 @@ def here(flavour: Flavour) -> Target:
         MissingExtraError: pycuda is not installed.
     """
     gpu = nvidia.gpu()
-    _pycuda()
+    cuda.driver()
     return nvidia.target(flavour, nvidia.library(flavour).__version__, gpu)
 
 
 class TensorRtBackend:
     """A TensorRT engine.
 
-    Whatever thread calls pushes the GPU's primary context and pops it again: a context is current
-    per thread, and engines are proven on one thread, run on another, and on yet another once that
-    one hangs (`runtime.watchdog`).
+    Any thread may call; see `runtime.backends.cuda`.
 
     Args:
         plan: the serialised engine, of this machine's GPU and TensorRT.
@@ -86,22 +84,22 @@ class TensorRtBackend:
         nvidia.gpu()  # says what is wrong; without a driver TensorRT crashes
         trt = nvidia.library(flavour)
         self.name = "tensorrt" if flavour == "trt" else "tensorrt-rtx"
-        self._context = _primary_context()
+        self._context = cuda.primary_context()
         self._held = ExitStack()
         self._buckets: dict[int, _Bucket] = {}
         try:
-            with _pushed(self._context):
+            with cuda.pushed(self._context):
                 self._load(trt, plan, batch, replay)
         except BaseException as error:
             self.close()
-            if isinstance(error, _pycuda().Error):
+            if isinstance(error, cuda.driver().Error):
                 raise EngineError(f"the GPU does not take the engine: {error}") from None
             raise
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Outputs of the engine for ``inputs``, each [B, ...]; any B."""
         n, most = len(inputs[0]), self._sizes[-1]
-        with _pushed(self._context):
+        with cuda.pushed(self._context):
             if n <= most:
                 return self._run(inputs)
             parts = [
@@ -112,7 +110,7 @@ class TensorRtBackend:
 
     def close(self) -> None:
         """Free the GPU's memory and ours; never raises, for the GPU may be the trouble."""
-        with suppress(Exception), _pushed(self._context):
+        with suppress(Exception), cuda.pushed(self._context):
             self._held.close()
 
     def _load(
@@ -124,7 +122,7 @@ class TensorRtBackend:
         engine = log.made("engine of the plan", runtime.deserialize_cuda_engine(plan))
         self._held.callback(self._buckets.clear)
         self._sizes = sizes(batch[0], batch[2])
-        stream = _pycuda().Stream()
+        stream = cuda.driver().Stream()
         for size in self._sizes:
             self._buckets[size] = _bucket(trt, log, engine, stream, size, replay, self._held)
 
@@ -163,7 +161,7 @@ def _bucket(
     trt: ModuleType, log: Any, engine: Any, stream: Any, size: int, replay: bool, held: ExitStack
 ) -> _Bucket:
     """Make all that a batch size needs, and note in ``held`` how it is freed."""
-    cuda = _pycuda()
+    driver = cuda.driver()
     context = log.made("context", engine.create_execution_context())
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
@@ -177,83 +175,24 @@ def _bucket(
             tuple(context.get_tensor_shape(name)),
             trt.nptype(engine.get_tensor_dtype(name)),
         )
-        arrays[name] = cuda.pagelocked_empty(shape, dtype)
+        arrays[name] = driver.pagelocked_empty(shape, dtype)
         held.callback(arrays[name].base.free)
         arrays[name][...] = 0
-        memory[name] = cuda.mem_alloc(arrays[name].nbytes)
+        memory[name] = driver.mem_alloc(arrays[name].nbytes)
         held.callback(memory[name].free)
         context.set_tensor_address(name, int(memory[name]))
     outputs = [n for n in names if n not in inputs]
 
     def enqueue() -> None:
         for name in inputs:
-            cuda.memcpy_htod_async(memory[name], arrays[name], stream)
+            driver.memcpy_htod_async(memory[name], arrays[name], stream)
         if not context.execute_async_v3(stream.handle):
             raise EngineError(f"the engine does not run: {log.said()}")
         for name in outputs:
-            cuda.memcpy_dtoh_async(arrays[name], memory[name], stream)
+            driver.memcpy_dtoh_async(arrays[name], memory[name], stream)
 
     enqueue()  # the first run settles what depends on shapes, which must not be captured
     stream.synchronize()
-    work = _captured(stream, enqueue, held) if replay else enqueue
-    done = cuda.Event(cuda.event_flags.DISABLE_TIMING)
-
-    def launch() -> None:
-        work()
-        done.record(stream)
-        done.synchronize()  # waits for this stream alone, and without the interpreter's lock
-
+    work = cuda.captured(stream, enqueue, held) if replay else enqueue
+    launch = cuda.waited(stream, work)
     return _Bucket(context, [arrays[n] for n in inputs], [arrays[n] for n in outputs], launch)
-
-
-def _captured(stream: Any, enqueue: Callable[[], None], held: ExitStack) -> Callable[[], None]:
-    """What replays on ``stream`` what ``enqueue`` puts there: pycuda has no graphs."""
-    try:
-        from cuda.bindings import driver
-    except ImportError:
-        raise MissingExtraError("cuda-bindings", "tensorrt") from None
-
-    def checked(result: tuple[Any, ...]) -> Any:
-        error, *values = result
-        if error != driver.CUresult.CUDA_SUCCESS:
-            raise EngineError(f"the GPU refuses the engine's CUDA graph: {error.name}")
-        return values[0] if values else None
-
-    handle = driver.CUstream(stream.handle)
-    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-    checked(driver.cuStreamBeginCapture(handle, mode))
-    try:
-        enqueue()
-    finally:  # the stream is never left capturing
-        ended = driver.cuStreamEndCapture(handle)
-    graph = checked(ended)
-    held.callback(driver.cuGraphDestroy, graph)
-    replayed = checked(driver.cuGraphInstantiate(graph, 0))
-    held.callback(driver.cuGraphExecDestroy, replayed)
-    return lambda: checked(driver.cuGraphLaunch(replayed, handle))
-
-
-def _pycuda() -> Any:
-    try:
-        import pycuda.driver
-    except ImportError:
-        raise MissingExtraError("pycuda", "tensorrt") from None
-    return pycuda.driver
-
-
-@cache
-def _primary_context() -> Any:
-    """The first GPU's, which ONNX Runtime and TensorRT use too: one for all engines, kept."""
-    cuda = _pycuda()
-    cuda.init()
-    return cuda.Device(0).retain_primary_context()
-
-
-@contextmanager
-def _pushed(context: Any) -> Iterator[None]:
-    """Have a context current on this thread."""
-    context.push()
-    try:
-        yield
-    finally:
-        context.pop()

@@ -22,7 +22,7 @@ import pytest
 from export.tensorrt.graphs import on_cpu
 from robult_edge import nvidia
 from robult_edge.nvidia import Gpu
-from runtime.backends import tensorrt
+from runtime.backends import cuda
 
 HERE = nvidia.target("trt", "10.3.0", Gpu("8.7", "Orin"))
 
@@ -305,5 +305,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
     monkeypatch.setattr(nvidia, "gpu", lambda: Gpu("8.7", "Orin"))
-    tensorrt._primary_context.cache_clear()
+    cuda.primary_context.cache_clear()
     return gpu

@@ -135,6 +135,15 @@ def test_a_signed_bundle_is_left_as_it_was_signed(
     assert (copy.path / bundle.MANIFEST).read_bytes() == before
 
 
+def test_a_bundle_that_cannot_be_written_is_left_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built_by(BUILD, monkeypatch)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    stage.server.builder.start()
+    assert "cannot be written; build with python -m export.tensorrt" in finish(stage)
+
+
 @pytest.mark.parametrize("missing", ["tensorrt", "pycuda.driver"])
 def test_nothing_is_built_that_could_not_run(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, missing: str

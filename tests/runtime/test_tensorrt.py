@@ -23,7 +23,7 @@ from robult_edge.bundle import Bundle, Precision
 from robult_edge.errors import EngineError, MissingExtraError
 from robult_edge.golden import Graph, deviation, graphs
 from robult_edge.nvidia import Target
-from runtime.backends import tensorrt
+from runtime.backends import cuda
 from runtime.backends.tensorrt import TensorRtBackend, sizes
 from runtime.engines import Engines
 from tests.conftest import ROOT
@@ -38,7 +38,7 @@ BRANCHES = {"acc", "gyro"}
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     yield standin.install(monkeypatch)
-    tensorrt._primary_context.cache_clear()
+    cuda.primary_context.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +239,9 @@ def test_an_engine_may_be_as_far_off_as_its_precision_allows(
     engines.close()
 
 
-def used(root: str, *functions: str) -> set[tuple[str, str]]:
+def used(file: str, root: str, *functions: str) -> set[tuple[str, str]]:
     """(what it is of, name) of all under ``root`` and of TensorRT's objects in ``functions``."""
-    tree = ast.parse((ROOT / "runtime/backends/tensorrt.py").read_text())
+    tree = ast.parse((ROOT / "runtime" / "backends" / file).read_text())
     found = set()
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef) or function.name not in functions:
@@ -259,8 +259,8 @@ def used(root: str, *functions: str) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("tensorrt_rtx", used("trt", "_load", "_bucket")),
-        ("cuda.bindings.driver", used("driver", "_captured")),
+        ("tensorrt_rtx", used("tensorrt.py", "trt", "_load", "_bucket")),
+        ("cuda.bindings.driver", used("cuda.py", "driver", "captured")),
     ],
 )
 def test_every_name_used_is_in_the_real_bindings(module: str, names: set[tuple[str, str]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from traceback import clear_frames
 from types import ModuleType
 from typing import Any
 
@@ -86,10 +87,15 @@ class TensorRtBackend:
         self.name = "tensorrt" if flavour == "trt" else "tensorrt-rtx"
         self._context = cuda.primary_context()
         self._held = ExitStack()
+        self._objects: list[Any] = []
         self._buckets: dict[int, _Bucket] = {}
         try:
             with cuda.pushed(self._context):
-                self._load(trt, plan, batch, replay)
+                try:
+                    self._load(trt, plan, batch, replay)
+                except BaseException as error:
+                    clear_frames(error.__traceback__)  # what they hold must go while it can
+                    raise
         except BaseException as error:
             self.close()
             if isinstance(error, cuda.driver().Error):
@@ -109,7 +115,10 @@ class TensorRtBackend:
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
 
     def close(self) -> None:
-        """Free the GPU's memory and ours; never raises, for the GPU may be the trouble."""
+        """Free what is the GPU's; never raises, for the GPU may be the trouble.
+
+        Host arrays go with the last that looks at them.
+        """
         with suppress(Exception), cuda.pushed(self._context):
             self._held.close()
 
@@ -120,6 +129,8 @@ class TensorRtBackend:
         runtime = log.made("runtime", trt.Runtime(log))
         runtime.engine_host_code_allowed = True  # a version-compatible engine brings its runtime
         engine = log.made("engine of the plan", runtime.deserialize_cuda_engine(plan))
+        self._objects += [engine, runtime, log]
+        self._held.callback(self._objects.clear)
         self._held.callback(self._buckets.clear)
         self._sizes = sizes(batch[0], batch[2])
         stream = cuda.driver().Stream()
@@ -171,12 +182,8 @@ def _bucket(
             raise EngineError(f"{name} {shape} is refused: {log.said()}")
     arrays, memory = {}, {}
     for name in names:
-        shape, dtype = (
-            tuple(context.get_tensor_shape(name)),
-            trt.nptype(engine.get_tensor_dtype(name)),
-        )
-        arrays[name] = driver.pagelocked_empty(shape, dtype)
-        held.callback(arrays[name].base.free)
+        dtype = trt.nptype(engine.get_tensor_dtype(name))
+        arrays[name] = driver.pagelocked_empty(tuple(context.get_tensor_shape(name)), dtype)
         arrays[name][...] = 0
         memory[name] = driver.mem_alloc(arrays[name].nbytes)
         held.callback(memory[name].free)

@@ -54,10 +54,12 @@ class Memory:
 
 
 class Pinned(bytearray):
-    """What a page-locked array rests on."""
+    """What a page-locked array rests on; a driver frees it only where the context is current."""
 
-    def free(self) -> None:
-        """A bytearray that arrays rest on cannot go: nothing to do."""
+    gpu: StandIn
+
+    def __del__(self) -> None:
+        self.gpu.pinned -= self.gpu.is_current
 
 
 class Stream:
@@ -85,6 +87,7 @@ class StandIn:
         calls: how often each function was called.
         memory: device buffers, by address.
         freed: how many of them are freed.
+        pinned: page-locked arrays that are not.
         limit_bytes: of a device buffer; a larger one is out of memory.
         off: added to all that engines answer.
         refuses_graphs: captures fail.
@@ -94,12 +97,17 @@ class StandIn:
         self.calls: Counter[str] = Counter()
         self.memory: dict[int, Memory] = {}
         self.streams: list[Stream] = []
-        self.freed, self.limit_bytes, self.off = 0, 1 << 30, 0.0
+        self.freed, self.pinned, self.limit_bytes, self.off = 0, 0, 1 << 30, 0.0
         self.refuses_graphs = False
         self._current = local()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this thread has the context."""
+        return getattr(self._current, "depth", 0) > 0
+
     def called(self, what: str) -> None:
-        assert getattr(self._current, "depth", 0), f"{what} on a thread without the context"
+        assert self.is_current, f"{what} on a thread without the context"
         self.calls[what] += 1
 
     def _move(self, by: int) -> None:
@@ -118,7 +126,10 @@ class StandIn:
     def pagelocked_empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self._allocates("cuMemHostAlloc", size)
-        return np.ndarray(shape, dtype, buffer=Pinned(b"\xff" * size))
+        pinned = Pinned(b"\xff" * size)
+        pinned.gpu = self
+        self.pinned += 1
+        return np.ndarray(shape, dtype, buffer=pinned)
 
     def memcpy_htod_async(self, there: Memory, array: np.ndarray, stream: Stream) -> None:
         assert isinstance(array.base, Pinned), "not page-locked"

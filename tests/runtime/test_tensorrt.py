@@ -85,6 +85,8 @@ def test_engine_answers_as_its_graph_does(gpu: StandIn, golden: list[Graph], rep
         backend = loaded(graph, replay)
         assert deviation(backend.run(*graph.inputs), graph.outputs) < 1e-5
         backend.close()
+        del backend
+        assert (gpu.freed, gpu.pinned) == (len(gpu.memory), 0)
     assert bool(gpu.calls["replay"]) == replay
 
 
@@ -214,6 +216,7 @@ def test_onnx_runtime_takes_over_and_one_sentence_says_why(
         assert reason in against
         assert "\n" not in against
     assert gpu.freed == len(gpu.memory), "what was half made is freed"
+    assert not gpu.pinned
     engines.close()
 
 

@@ -164,13 +164,16 @@ class Graph:
             candidate.broken.close()
             candidate.broken = None
         backend = candidate.build()
-        delta = max(deviation(backend.run(*given), want) for given, want in self._proofs)
-        if not delta <= candidate.tolerance:
+        try:
+            delta = max(deviation(backend.run(*given), want) for given, want in self._proofs)
+            if not delta <= candidate.tolerance:
+                raise BundleError(f"off its golden vectors by {delta:.2g}")
+            begun_s = time.monotonic()
+            backend.run(*self._proofs[-1][0])
+            took_s = time.monotonic() - begun_s
+        except Exception:
             backend.close()
-            raise BundleError(f"off its golden vectors by {delta:.2g}")
-        begun_s = time.monotonic()
-        backend.run(*self._proofs[-1][0])
-        took_s = time.monotonic() - begun_s
+            raise
         self.limit_ns = int(min(max(LIMIT_S, SLOW_GRAPH * took_s), LONGEST_LIMIT_S) * 1e9)
         return backend
 

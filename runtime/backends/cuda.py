@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from traceback import clear_frames
 from typing import Any
 
 from robult_edge.errors import EngineError, MissingExtraError
@@ -42,10 +43,16 @@ def primary_context() -> Any:
 
 @contextmanager
 def pushed(context: Any) -> Iterator[None]:
-    """Have a context current on this thread."""
+    """Have a context current on this thread.
+
+    pycuda frees only where it is current, so what a call that failed holds must go before it ends.
+    """
     context.push()
     try:
         yield
+    except BaseException as error:
+        clear_frames(error.__traceback__)
+        raise
     finally:
         context.pop()
 
@@ -70,7 +77,7 @@ def captured(stream: Any, enqueue: Callable[[], None], held: ExitStack) -> Calla
     def checked(result: tuple[Any, ...]) -> Any:
         error, *values = result
         if error != driver.CUresult.CUDA_SUCCESS:
-            raise EngineError(f"the GPU refuses the engine's CUDA graph: {error.name}")
+            raise EngineError(f"the engine's CUDA graph fails: {error.name}")
         return values[0] if values else None
 
     handle = driver.CUstream(stream.handle)

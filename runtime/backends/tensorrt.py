@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from traceback import clear_frames
 from types import ModuleType
 from typing import Any
 
@@ -91,11 +90,7 @@ class TensorRtBackend:
         self._buckets: dict[int, _Bucket] = {}
         try:
             with cuda.pushed(self._context):
-                try:
-                    self._load(trt, plan, batch, replay)
-                except BaseException as error:
-                    clear_frames(error.__traceback__)  # what they hold must go while it can
-                    raise
+                self._load(trt, plan, batch, replay)
         except BaseException as error:
             self.close()
             if isinstance(error, cuda.driver().Error):

@@ -33,6 +33,7 @@ class CudaError(Exception):
 
 class CUresult(Enum):
     CUDA_SUCCESS = 0
+    CUDA_ERROR_ILLEGAL_ADDRESS = 700
     CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
 
@@ -91,6 +92,7 @@ class StandIn:
         limit_bytes: of a device buffer; a larger one is out of memory.
         off: added to all that engines answer.
         refuses_graphs: captures fail.
+        lost: replays fail.
     """
 
     def __init__(self) -> None:
@@ -98,7 +100,7 @@ class StandIn:
         self.memory: dict[int, Memory] = {}
         self.streams: list[Stream] = []
         self.freed, self.pinned, self.limit_bytes, self.off = 0, 0, 1 << 30, 0.0
-        self.refuses_graphs = False
+        self.refuses_graphs = self.lost = False
         self._current = local()
 
     @property
@@ -189,12 +191,15 @@ class StandIn:
 
         def launch(graph: list[Callable[[], None]], _stream: Stream) -> tuple[CUresult]:
             self.called("replay")
+            if self.lost:
+                return (CUresult.CUDA_ERROR_ILLEGAL_ADDRESS,)
             for work in graph:
                 work()
             return (done,)
 
-        def destroy(_graph: object) -> tuple[CUresult]:
+        def destroy(graph: list[Callable[[], None]]) -> tuple[CUresult]:
             self.called("destroy")
+            graph.clear()
             return (done,)
 
         return SimpleNamespace(

@@ -178,7 +178,12 @@ def setting(name: str, value: Any) -> Callable[[StandIn, pytest.MonkeyPatch], No
         (
             setting("refuses_graphs", True),
             {},
-            "the GPU refuses the engine's CUDA graph: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+            "the engine's CUDA graph fails: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+        ),
+        (
+            setting("lost", True),
+            {},
+            "the engine's CUDA graph fails: CUDA_ERROR_ILLEGAL_ADDRESS",
         ),
         (setting("off", 0.5), {}, "off its golden vectors by 0."),
         (
@@ -239,6 +244,21 @@ def test_an_engine_may_be_as_far_off_as_its_precision_allows(
     gpu.off = 5e-3
     engines = Engines(with_engines(shipped, tmp_path, precision="fp16"))
     assert {g.label for g in engines.graphs} == {"tensorrt-fp16"}
+    engines.close()
+
+
+def test_an_engine_that_fails_at_work_is_out_and_onnx_runtime_takes_its_place(
+    gpu: StandIn, shipped: Bundle, tmp_path: Path
+) -> None:
+    engines = Engines(with_engines(shipped, tmp_path))
+    acc = engines.branches[0]
+    gpu.lost = True
+    assert acc.backend is not None
+    with pytest.raises(EngineError, match="CUDA_ERROR_ILLEGAL_ADDRESS") as failed:
+        acc.backend.run(np.zeros((1, 3, 128), np.float32))
+    acc.fail(str(failed.value), 0)
+    acc.choose()
+    assert acc.choice.startswith("onnxruntime-cpu (tensorrt-fp32: the engine's CUDA graph fails")
     engines.close()
 
 

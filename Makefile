@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint venv native bench bundle results clean
+.PHONY: demo test lint venv native gpu-check bench bundle results clean
 
 demo: venv  ## train, export, serve, lose a sensor and carry on
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,9 @@ native: venv  ## native/: host library, and a fatbin where nvcc is
 	$(BIN)/cmake -S . -B build/native
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
+
+gpu-check: venv  ## on a machine with a GPU: its tests, its benchmark, and the doctor
+	$(BIN)/python -m benchmarks.gpu_check
 
 bench: venv  ## every figure in its short form, into benchmarks/RESULTS.md
 	-$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'

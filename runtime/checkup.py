@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from robult_edge.bundle import Bundle, Engine
     from robult_edge.golden import Graph
     from robult_edge.nvidia import Target
-    from runtime.backends import Backend
+    from runtime.engines import Candidate
 
 State = Literal["ok", "lacking", "broken"]
 CORE = {"numpy": "numpy", "pyzmq": "zmq", "msgspec": "msgspec", "onnxruntime": "onnxruntime"}
@@ -196,7 +196,7 @@ def served(engines: str, key: str | None) -> Iterator[Finding]:
         mend = "check it with --bundle-key FILE" if signed else "docs/SECURITY.md says how to sign"
         yield Finding("bundle", "signature", "lacking", said, mend)
     yield from _safely("engines", "lacking", fitting(found, graphs))
-    yield from backends(graphs)
+    yield from backends(found, graphs)
 
 
 def fitting(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
@@ -235,18 +235,20 @@ def _target(flavour: Literal["trt", "rtx"]) -> Target | str:
         return str(error).partition("; ")[0]
 
 
-def backends(graphs: list[Graph]) -> Iterator[Finding]:
+def backends(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
     """Every graph on every backend: off its golden vectors by how much, and how fast."""
-    from runtime.engines import BACKENDS
+    from runtime.engines import candidates
 
     served_by: dict[str, str] = {}
-    for label, build in BACKENDS.items():
-        findings = {graph.name: prove(label, build, graph) for graph in graphs}
-        for name, finding in findings.items():
+    on: dict[str, dict[str, Finding]] = {}
+    for graph in graphs:
+        for candidate in candidates(found, graph.entry):
+            finding = on.setdefault(candidate.label, {})[graph.name] = prove(candidate, graph)
             if finding.state == "ok":
-                served_by.setdefault(name, label)
+                served_by.setdefault(graph.name, candidate.label)
+    for findings in on.values():
         said = {finding.said for finding in findings.values()}
-        if len(said) == 1:
+        if len(said) == 1 and len(findings) == len(graphs):
             yield replace(findings[graphs[0].name], name="all graphs")
         else:
             yield from findings.values()
@@ -261,13 +263,13 @@ def backends(graphs: list[Graph]) -> Iterator[Finding]:
             yield Finding("serving", graph.name, "broken", "no backend runs it", mend)
 
 
-def prove(label: str, build: Callable[[Path], Backend], graph: Graph) -> Finding:
+def prove(candidate: Candidate, graph: Graph) -> Finding:
     """One graph on one backend."""
     from robult_edge.golden import deviation
-    from runtime.engines import GOLDEN_TOLERANCE
 
+    label = candidate.label
     try:
-        backend = build(graph.file)
+        backend = candidate.build()
         try:
             off = deviation(backend.run(*graph.inputs), graph.outputs)
             one = [array[:1] for array in graph.inputs]
@@ -279,9 +281,9 @@ def prove(label: str, build: Callable[[Path], Backend], graph: Graph) -> Finding
         return Finding(label, graph.name, "lacking", _line(error), mend)
     said = f"off its golden vectors by {off:.1e}; {median_us:.0f} µs median, {p99_us:.0f} µs p99"
     numbers = {"deviation": off, "median_us": median_us, "p99_us": p99_us}
-    if off <= GOLDEN_TOLERANCE:
+    if off <= candidate.tolerance:
         return Finding(label, graph.name, "ok", said, numbers=numbers)
-    mend = f"at most {GOLDEN_TOLERANCE:g} is served; the next backend is taken"
+    mend = f"at most {candidate.tolerance:g} is served; the next backend is taken"
     return Finding(label, graph.name, "lacking", said, mend, numbers)
 
 

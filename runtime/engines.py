@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from robult_edge import subsets
-from robult_edge.bundle import Bundle
+from robult_edge.bundle import Branch, Bundle, Head, Precision
 from robult_edge.errors import BundleError
 from robult_edge.golden import deviation
-from runtime.backends import Backend
+from robult_edge.nvidia import TOLERANCES
+from runtime.backends import Backend, tensorrt
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 
 log = logging.getLogger("robult.engines")
@@ -38,7 +40,9 @@ BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "onnxruntime-cuda": lambda path: OnnxRuntimeBackend(path, "cuda"),
     "onnxruntime-cpu": lambda path: OnnxRuntimeBackend(path, "cpu"),
 }
-"""In order of preference; the first that loads and passes its golden vectors is taken."""
+"""What runs a graph's ONNX, in order of preference; the bundle's TensorRT engines come before."""
+PRECISIONS: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+"""Engines of the least precise come first: who had them built wants them."""
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Candidate:
     Attributes:
         label: its name.
         build: loads the graph.
+        tolerance: how far it may be off the golden vectors; see `GOLDEN_TOLERANCE`.
         against: why it does not run it now; empty if nothing is known against it.
         failures: in a row; each doubles the time until it is tried again.
         retry_ns: when that is.
@@ -58,7 +63,8 @@ class Candidate:
     """
 
     label: str
-    build: Callable[[Path], Backend]
+    build: Callable[[], Backend]
+    tolerance: float = GOLDEN_TOLERANCE
     against: str = ""
     failures: int = 0
     retry_ns: int = 0
@@ -77,12 +83,29 @@ class Candidate:
         return now_ns >= self.retry_ns and not (self.thread and self.thread.is_alive())
 
 
+def candidates(bundle: Bundle, entry: Branch | Head) -> list[Candidate]:
+    """What might run a graph, in order of preference.
+
+    The first that loads and passes its golden vectors is taken.
+    """
+    path = bundle.file(entry.onnx)
+    built = {engine.precision for engine in entry.engines}
+    return [
+        *(
+            Candidate(f"tensorrt-{p}", partial(tensorrt.load, bundle, entry, p), TOLERANCES[p])
+            for p in PRECISIONS
+            if p in built
+        ),
+        *(Candidate(label, partial(build, path)) for label, build in BACKENDS.items()),
+    ]
+
+
 class Graph:
     """One graph of a bundle, and what runs it.
 
     Args:
         name: the modality's, or ``fusion head``.
-        path: the ONNX file.
+        candidates: what might run it, in order of preference.
         proofs: golden vectors: (inputs, outputs wanted) each.
 
     Attributes:
@@ -91,13 +114,14 @@ class Graph:
         limit_ns: a run that takes longer hangs.
     """
 
-    def __init__(self, name: str, path: Path, proofs: list[tuple[Any, Any]]) -> None:
+    def __init__(
+        self, name: str, candidates: list[Candidate], proofs: list[tuple[Any, Any]]
+    ) -> None:
         self.name = name
         self.backend: Backend | None = None
         self.trouble = ""
         self.limit_ns = int(LIMIT_S * 1e9)
-        self._path, self._proofs = path, proofs
-        self._candidates = [Candidate(label, build) for label, build in BACKENDS.items()]
+        self._candidates, self._proofs = candidates, proofs
         self._chosen: Candidate | None = None
 
     @property
@@ -139,14 +163,17 @@ class Graph:
         if candidate.broken is not None:
             candidate.broken.close()
             candidate.broken = None
-        backend = candidate.build(self._path)
-        delta = max(deviation(backend.run(*given), want) for given, want in self._proofs)
-        if not delta <= GOLDEN_TOLERANCE:
+        backend = candidate.build()
+        try:
+            delta = max(deviation(backend.run(*given), want) for given, want in self._proofs)
+            if not delta <= candidate.tolerance:
+                raise BundleError(f"off its golden vectors by {delta:.2g}")
+            begun_s = time.monotonic()
+            backend.run(*self._proofs[-1][0])
+            took_s = time.monotonic() - begun_s
+        except Exception:
             backend.close()
-            raise BundleError(f"off its golden vectors by {delta:.2g}")
-        begun_s = time.monotonic()
-        backend.run(*self._proofs[-1][0])
-        took_s = time.monotonic() - begun_s
+            raise
         self.limit_ns = int(min(max(LIMIT_S, SLOW_GRAPH * took_s), LONGEST_LIMIT_S) * 1e9)
         return backend
 
@@ -202,18 +229,19 @@ class Engines:
         for branch in manifest.branches:
             name = branch.modality
             want = (golden[f"logits.{name}"], golden[f"h.{name}"])
-            graph = Graph(name, bundle.file(branch.onnx), [((golden[f"x.{name}"],), want)])
+            proofs = [((golden[f"x.{name}"],), want)]
+            graph = Graph(name, candidates(bundle, branch), proofs)
             graph.choose()
             if graph.backend is None:
                 raise BundleError(f"{bundle.file(branch.onnx)}: {graph.trouble}")
             self.branches.append(graph)
         h = np.stack([golden[f"h.{name}"] for name in manifest.names], axis=1)
         alive = subsets.as_bools(subsets.all_subsets(m), m)
-        proofs = [
+        over_subsets = [
             ((h, np.repeat(a[None], len(h), 0)), (want,))
             for a, want in zip(alive, golden["head"], strict=True)
         ]
-        self.head = Graph("fusion head", bundle.file(manifest.head.onnx), proofs)
+        self.head = Graph("fusion head", candidates(bundle, manifest.head), over_subsets)
         self.head.choose()
 
     @property

@@ -21,6 +21,7 @@ from robult_edge import results
 from robult_edge.bundle import Bundle, Manifest
 from robult_edge.errors import FrameError, RobultError
 from robult_edge.frames import largest_part_bytes
+from runtime.builder import Builder
 from runtime.clock import Clock, SystemClock
 from runtime.config import Config
 from runtime.curve import Gate
@@ -74,6 +75,7 @@ class Server:
         self.rigs = _rigs(self.serving, config.policy)
         self.metrics = Metrics()
         self.reloader = Reloader(self)
+        self.builder = Builder(self)
         self.stopping = False
         self.notify = Notify(self.clock, os.environ)
         self.turned_ns = 0
@@ -105,6 +107,7 @@ class Server:
     def run(self) -> None:
         """Serve until told to stop, then answer what has been received and close."""
         with _signals(self):
+            self.builder.start()
             self.supervise()
         self.close()
 
@@ -141,7 +144,8 @@ class Server:
         log.info("drained; %d results published", self.metrics.published)
 
     def close(self) -> None:
-        """Close sockets and free engines."""
+        """Close sockets, end what is being built, and free engines."""
+        self.builder.stop()
         self._frames.close(linger=0)
         self._results.close()
         if self._gate:

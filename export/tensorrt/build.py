@@ -7,7 +7,6 @@ a line in their log; here each becomes an `EngineError` that quotes the log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from robult_edge import bundle, nvidia
 from robult_edge.errors import EngineError
+from robult_edge.trt_log import collector, one_line
 
 Hardware = Literal["same", "ampere+"]
 LEVELS: dict[Hardware, str] = {"same": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
@@ -114,37 +114,3 @@ def _parser_said(parser: Any) -> str:
         f"{error.node_operator()} {error.node_name()} {error.code().name} {error.desc()}"
         for error in errors
     )
-
-
-def collector(trt: ModuleType) -> Any:
-    """A TensorRT logger that keeps what went wrong.
-
-    ``said()`` is all of it, in one line; ``made(what, thing)`` returns the thing, or raises an
-    `EngineError` that quotes it where TensorRT returned None.
-    """
-
-    base: Any = trt.ILogger
-
-    class Collector(base):
-        def __init__(self) -> None:
-            super().__init__()
-            self._errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self._errors.append(message)
-
-        def said(self) -> str:
-            return one_line(self._errors) or "TensorRT said nothing"
-
-        def made(self, what: str, thing: Any) -> Any:
-            if thing is None:
-                raise EngineError(f"no {what} can be made: {self.said()}")
-            return thing
-
-    return Collector()
-
-
-def one_line(messages: Iterable[str]) -> str:
-    """All that was said, once each."""
-    return "; ".join(dict.fromkeys(" ".join(message.split()) for message in messages))

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import msgspec
 
-from export.tensorrt.build import Settings, build, one_line
+from export.tensorrt.build import Settings, build
 from export.tensorrt.graphs import Run, in_batches
 from export.tensorrt.parity import Parity, difference, parity
 from robult_edge import bundle, nvidia
@@ -18,6 +18,7 @@ from robult_edge.bundle import Branch, Bundle, Engine, Head, Precision
 from robult_edge.errors import EngineError, MissingExtraError
 from robult_edge.golden import Graph, graphs
 from robult_edge.nvidia import Target
+from robult_edge.trt_log import one_line
 
 Say = Callable[[str], None]
 Runner = Callable[[bytes], Run]

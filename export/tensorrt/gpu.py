@@ -8,10 +8,10 @@ from types import ModuleType
 
 import numpy as np
 
-from export.tensorrt.build import collector
 from export.tensorrt.graphs import Run
 from robult_edge import nvidia
 from robult_edge.errors import EngineError, MissingExtraError
+from robult_edge.trt_log import collector
 
 
 def runner(trt: ModuleType, compute_capability: str) -> Callable[[bytes], Run]:

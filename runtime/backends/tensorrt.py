@@ -1,0 +1,200 @@
+"""TensorRT, or TensorRT for RTX: a CUDA graph per batch size, captured at load and replayed.
+
+All that a replay touches lies still: pinned host arrays, device buffers, and an execution context
+of its own, as TensorRT asks: a captured graph is void once its context sees another shape. So
+batches are rounded up to 1, 2, 4, … rows, and nothing is allocated after load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from robult_edge import nvidia
+from robult_edge.bundle import Branch, Bundle, Flavour, Head, Precision
+from robult_edge.errors import EngineError, RobultError
+from robult_edge.nvidia import Target
+from robult_edge.trt_log import collector
+from runtime.backends import cuda
+
+
+def load(bundle: Bundle, entry: Branch | Head, precision: Precision) -> TensorRtBackend:
+    """The bundle's engine of a graph that fits this machine.
+
+    Raises:
+        EngineError: none fits, and why; or TensorRT does not take it.
+        MissingExtraError: what drives the GPU is not installed.
+    """
+    engines = [engine for engine in entry.engines if engine.precision == precision]
+    against = []
+    for flavour in dict.fromkeys(engine.flavour for engine in engines):
+        try:
+            wanted = here(flavour)
+        except RobultError as error:
+            against.append(str(error))
+            continue
+        engine = nvidia.find(engines, entry.onnx.sha256, precision, wanted)
+        if engine is not None:
+            plan = bundle.file(engine.plan).read_bytes()
+            return TensorRtBackend(plan, engine.flavour, engine.batch)
+        against += [
+            f"{engine.plan.file}: {nvidia.misfit(engine, entry.onnx.sha256, wanted)}"
+            for engine in engines
+            if engine.flavour == flavour
+        ]
+    raise EngineError("; ".join(dict.fromkeys(against)))
+
+
+def here(flavour: Flavour) -> Target:
+    """What an engine must be for to run on this machine.
+
+    Raises:
+        EngineError: there is no GPU, or no such TensorRT.
+        MissingExtraError: pycuda is not installed.
+    """
+    gpu = nvidia.gpu()
+    cuda.driver()
+    return nvidia.target(flavour, nvidia.library(flavour).__version__, gpu)
+
+
+class TensorRtBackend:
+    """A TensorRT engine.
+
+    Any thread may call; see `runtime.backends.cuda`.
+
+    Args:
+        plan: the serialised engine, of this machine's GPU and TensorRT.
+        flavour: which TensorRT.
+        batch: least, typical and largest that the engine takes.
+        replay: capture and replay CUDA graphs; else each run is enqueued anew.
+
+    Raises:
+        EngineError: no driver, no TensorRT, or what it or the GPU said.
+        MissingExtraError: pycuda or cuda-bindings is not installed.
+    """
+
+    def __init__(
+        self, plan: bytes, flavour: Flavour, batch: tuple[int, int, int], replay: bool = True
+    ) -> None:
+        nvidia.gpu()  # says what is wrong; without a driver TensorRT crashes
+        trt = nvidia.library(flavour)
+        self.name = "tensorrt" if flavour == "trt" else "tensorrt-rtx"
+        self._context = cuda.primary_context()
+        self._held = ExitStack()
+        self._objects: list[Any] = []
+        self._buckets: dict[int, _Bucket] = {}
+        try:
+            with cuda.pushed(self._context):
+                self._load(trt, plan, batch, replay)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, cuda.driver().Error):
+                raise EngineError(f"the GPU does not take the engine: {error}") from None
+            raise
+
+    def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Outputs of the engine for ``inputs``, each [B, ...]; any B."""
+        n, most = len(inputs[0]), self._sizes[-1]
+        with cuda.pushed(self._context):
+            if n <= most:
+                return self._run(inputs)
+            parts = [
+                [output.copy() for output in self._run([a[i : i + most] for a in inputs])]
+                for i in range(0, n, most)
+            ]
+        return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
+    def close(self) -> None:
+        """Free what is the GPU's; never raises, for the GPU may be the trouble.
+
+        Host arrays go with the last that looks at them.
+        """
+        with suppress(Exception), cuda.pushed(self._context):
+            self._held.close()
+
+    def _load(
+        self, trt: ModuleType, plan: bytes, batch: tuple[int, int, int], replay: bool
+    ) -> None:
+        log = collector(trt)
+        runtime = log.made("runtime", trt.Runtime(log))
+        runtime.engine_host_code_allowed = True  # a version-compatible engine brings its runtime
+        engine = log.made("engine of the plan", runtime.deserialize_cuda_engine(plan))
+        self._objects += [engine, runtime, log]
+        self._held.callback(self._objects.clear)
+        self._held.callback(self._buckets.clear)
+        self._sizes = sizes(batch[0], batch[2])
+        stream = cuda.driver().Stream()
+        for size in self._sizes:
+            self._buckets[size] = _bucket(trt, log, engine, stream, size, replay, self._held)
+
+    def _run(self, inputs: Any) -> tuple[np.ndarray, ...]:
+        n = len(inputs[0])
+        bucket = self._buckets[next(size for size in self._sizes if size >= n)]
+        for pinned, given in zip(bucket.inputs, inputs, strict=True):
+            np.copyto(pinned[:n], given)  # rows beyond n keep what was there: nobody reads theirs
+        bucket.launch()
+        return tuple(output[:n] for output in bucket.outputs)
+
+
+def sizes(least: int, largest: int) -> tuple[int, ...]:
+    """Batch sizes that have a graph: powers of two, and the largest."""
+    powers = (1 << i for i in range(largest.bit_length()))
+    return (*(size for size in powers if least <= size < largest), largest)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """A batch size.
+
+    Attributes:
+        context: TensorRT's, kept alive for the graph.
+        inputs, outputs: pinned host arrays.
+        launch: inputs to outputs, waited for.
+    """
+
+    context: Any
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+    launch: Callable[[], None]
+
+
+def _bucket(
+    trt: ModuleType, log: Any, engine: Any, stream: Any, size: int, replay: bool, held: ExitStack
+) -> _Bucket:
+    """Make all that a batch size needs, and note in ``held`` how it is freed."""
+    driver = cuda.driver()
+    context = log.made("context", engine.create_execution_context())
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+    for name in inputs:
+        shape = (size, *tuple(engine.get_tensor_shape(name))[1:])
+        if not context.set_input_shape(name, shape):
+            raise EngineError(f"{name} {shape} is refused: {log.said()}")
+    arrays, memory = {}, {}
+    for name in names:
+        dtype = trt.nptype(engine.get_tensor_dtype(name))
+        arrays[name] = driver.pagelocked_empty(tuple(context.get_tensor_shape(name)), dtype)
+        arrays[name][...] = 0
+        memory[name] = driver.mem_alloc(arrays[name].nbytes)
+        held.callback(memory[name].free)
+        context.set_tensor_address(name, int(memory[name]))
+    outputs = [n for n in names if n not in inputs]
+
+    def enqueue() -> None:
+        for name in inputs:
+            driver.memcpy_htod_async(memory[name], arrays[name], stream)
+        if not context.execute_async_v3(stream.handle):
+            raise EngineError(f"the engine does not run: {log.said()}")
+        for name in outputs:
+            driver.memcpy_dtoh_async(arrays[name], memory[name], stream)
+
+    enqueue()  # the first run settles what depends on shapes, which must not be captured
+    stream.synchronize()
+    work = cuda.captured(stream, enqueue, held) if replay else enqueue
+    launch = cuda.waited(stream, work)
+    return _Bucket(context, [arrays[n] for n in inputs], [arrays[n] for n in outputs], launch)

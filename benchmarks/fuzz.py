@@ -62,7 +62,10 @@ def main() -> int:
     Console().print(table)
     if args.json:
         args.json.write_text(json.dumps(figures))
-    return int(figures["crashes"] > 0 or figures["others_changed"] > 0)
+    broken = [name for name in ("crashes", "others_changed") if figures[name]]
+    if broken:
+        print(f"must be 0: {', '.join(broken)}")
+    return int(bool(broken))
 
 
 def fuzz(manifest: Manifest, total: int, seed: int) -> dict[str, int]:

@@ -36,7 +36,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import fuzz
-from benchmarks.process import free_ports, rss_mb
+from benchmarks.process import Running, free_ports, rss_mb, running
 from robult_edge import bundle, data, frames, results
 from robult_edge.bundle import Manifest
 from robult_edge.data.inject import KINDS, Fault, Injector
@@ -52,8 +52,8 @@ RIGS_HERE = 7
 HONEST_S, FAULT_S = 20.0, (1.0, 8.0)
 """Mean time between a sensor's faults; shortest and longest of them."""
 FREEZE_EVERY_S, FROZEN_S = 15.0, (1.0, 4.0)
-DAMAGED_EVERY_S, INVENTED_EVERY_S, OVERSIZED_EVERY_S = 0.1, 1.0, 20.0
-RELOAD_EVERY_S, SCRAPE_EVERY_S = 5.0, 1.0
+DAMAGED_EVERY_S, INVENTED_EVERY_S, OVERSIZED_EVERY_S = 0.1, 1.0, 5.0
+RELOAD_EVERY_S, SCRAPE_EVERY_S = 3.0, 1.0
 OVERDUE_HOPS = 5
 """A rig whose newest result is older than this at the end has missed the rest."""
 RECEIVED = re.compile(rb"^robult_frames_received_total (\d+)", re.MULTILINE)
@@ -95,27 +95,6 @@ class Seen:
         self.done["results"] += 1
 
 
-@dataclass(frozen=True)
-class Served:
-    """A server under fire; its log goes to a file."""
-
-    process: subprocess.Popen[str]
-    frames: str
-    results: str
-    http: str
-    token: str
-    log: Path
-
-    def ask(self, path: str, method: str = "GET") -> bytes:
-        """The reply of the control plane."""
-        request = urllib.request.Request(
-            f"http://{self.http}{path}", method=method,
-            headers={"Authorization": f"Bearer {self.token}"},
-        )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            return bytes(reply.read())
-
-
 def main() -> int:
     """Soak and print; write ``--json`` too. 1 when a figure of `MUST_BE_ZERO` is not."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -126,10 +105,8 @@ def main() -> int:
     args = parser.parse_args()
     minutes = QUICK_MINUTES if args.quick else args.minutes
     manifest, seen = bundle.load(ROOT / "export").manifest, Seen()
-    with serving() as served:
-        fire(served, manifest, seen, minutes * 60, args.seed)
-        log = served.log.read_text()
-    figures = summary(seen, log)
+    log = soak(manifest, seen, minutes * 60, args.seed)
+    figures = summary(seen, log.read_text())
     table = Table(title=f"soak, seed {args.seed}", title_justify="left")
     table.add_column("figure")
     table.add_column("measured", justify="right")
@@ -140,7 +117,10 @@ def main() -> int:
         print(f"a slope per hour takes {SLOPE_MINUTES:g} minutes: --minutes {SLOPE_MINUTES:g}")
     if args.json:
         args.json.write_text(json.dumps(figures))
-    return int(any(figures[name] for name in MUST_BE_ZERO))
+    broken = [name for name in MUST_BE_ZERO if figures[name]]
+    if broken:
+        print(f"must be 0: {', '.join(broken)}; the server's log is {log}")
+    return int(bool(broken))
 
 
 def summary(seen: Seen, log: str) -> dict[str, float]:
@@ -163,67 +143,139 @@ def summary(seen: Seen, log: str) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items()}
 
 
-def fire(served: Served, manifest: Manifest, seen: Seen, seconds: float, seed: int) -> None:
-    """Play every rig for so long, with all that the seed has in store."""
-    random, clock = Random(seed), SystemClock()
-    dataset = data.load(manifest.provenance["dataset"])
-    plays = replays(dataset, rigs=4)[:RIGS_HERE]
-    sensors = [
-        (play, name, Injector(schedule(random, name, seconds), spec))
-        for play in plays
-        for name, spec in play.modalities.items()
-    ]
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    sensor, stranger = context.socket(zmq.PUB), context.socket(zmq.PUB)
-    sensor.connect(served.frames)
-    stranger.connect(served.frames)
-    reader = context.socket(zmq.SUB)
-    reader.set_hwm(0)
-    reader.subscribe(b"")
-    reader.connect(served.results)
+def soak(manifest: Manifest, seen: Seen, seconds: float, seed: int) -> Path:
+    """Serve the shipped bundle under fire for so long; the server's log."""
+    WHERE.mkdir(parents=True, exist_ok=True)
+    log, token_file, token = WHERE / "server.log", WHERE / "http-token", secrets.token_hex(16)
+    token_file.write_text(token)
+    http = f"127.0.0.1:{free_ports(1)[0]}"
+    serve = ["-m", "runtime.serve", "--http", http, "--http-token-file", str(token_file)]
     over = threading.Event()
-    control = threading.Thread(target=tend, args=(served, seen, over, Random(seed)))
-    period_ns = manifest.modalities[0].period_ns
-    with elsewhere(served, seconds) as others:
-        time.sleep(0.5)  # connections are made in the background
-        start_ns = clock.now_ns()
-        control.start()
-        freezing = freezes(random, seconds)
-        frozen = False
+    tending = threading.Thread(target=tend, args=(http, token, seen, over, Random(seed)))
+    with (
+        log.open("w") as stderr,
+        running(serve, ROOT / "export", "serving", stderr) as server,
+        elsewhere(server.frames.getsockopt_string(zmq.LAST_ENDPOINT), seconds) as others,
+    ):
+        fire = Fire(server, others, manifest, seen, seconds, seed)
+        tending.start()
         try:
-            for step in track(range(round(seconds * 1e9 / period_ns)), "under fire"):
-                while (wait_ns := start_ns + (step + 1) * period_ns - clock.now_ns()) > 0:
-                    time.sleep(wait_ns / 1e9)
-                at_s = step * period_ns / 1e9
-                for play, name, injector in sensors:
-                    send(sensor, seen, play, name, step, start_ns, at_s, injector)
-                strange(stranger, seen, manifest, random, clock.now_ns(), step, period_ns / 1e9)
-                if freezing and at_s >= freezing[0]:
-                    freezing.pop(0)
-                    frozen = not frozen
-                    os.killpg(others, signal.SIGSTOP if frozen else signal.SIGCONT)
-                    seen.done["freezes"] += frozen
-                if step % round(1e9 / period_ns) == 0:
-                    if served.process.poll() is not None:
-                        raise SystemExit(f"the server died of it; see {served.log}")
-                    seen.rss.append((at_s, rss_mb(served.process.pid)))
-                while reader.poll(0):
-                    seen.take(results.decode(reader.recv_multipart()))
+            fire.burn(seconds)
         except KeyboardInterrupt:
             pass
+        except ProcessLookupError:
+            raise SystemExit(f"the server died of it; see {log}") from None
         finally:
             over.set()
-            control.join()
-        end_ns = clock.now_ns()
-    time.sleep(0.2)  # what was published is on its way
-    while reader.poll(0):
-        seen.take(results.decode(reader.recv_multipart()))
-    for play in (*plays, *replays(dataset)):
-        newest = seen.newest.get(play.source)
-        behind = (end_ns - (newest.t_ns if newest else start_ns)) // manifest.hop_ns
-        seen.missed += max(0, behind - OVERDUE_HOPS)
-    for socket in (sensor, stranger, reader):
-        socket.close(linger=0)
+            tending.join()
+            fire.close()
+    return log
+
+
+class Fire:
+    """Everything that happens to the server but what `tend` does.
+
+    Args:
+        server: whom to send to.
+        others: the process group that is frozen now and then.
+        manifest: of the bundle.
+        seen: what is kept count in.
+        seconds, seed: how long it is to last, and what happens.
+    """
+
+    def __init__(
+        self,
+        server: Running,
+        others: int,
+        manifest: Manifest,
+        seen: Seen,
+        seconds: float,
+        seed: int,
+    ) -> None:
+        self._server, self._others, self._manifest, self._seen = server, others, manifest, seen
+        self._random, self._clock = Random(seed), SystemClock()
+        dataset = data.load(manifest.provenance["dataset"])
+        here = replays(dataset, rigs=4)[:RIGS_HERE]
+        self._sources = [play.source for play in (*here, *replays(dataset))]
+        self._sensors = [
+            (play, name, Injector(schedule(self._random, name, seconds), spec))
+            for play in here
+            for name, spec in play.modalities.items()
+        ]
+        self._freezes = freezes(self._random, seconds)
+        self._frozen = False
+        self._stranger: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        self._stranger.connect(server.frames.getsockopt_string(zmq.LAST_ENDPOINT))
+        self._period_ns = manifest.modalities[0].period_ns
+        self._start_ns = self._clock.now_ns()
+
+    def burn(self, seconds: float) -> None:
+        """Everything, sample by sample.
+
+        Raises:
+            ProcessLookupError: the server is gone.
+        """
+        a_second = round(1e9 / self._period_ns)
+        for step in track(range(round(seconds * a_second)), "under fire"):
+            due_ns = self._start_ns + (step + 1) * self._period_ns
+            while (wait_ns := due_ns - self._clock.now_ns()) > 0:
+                time.sleep(wait_ns / 1e9)
+            at_s = step * self._period_ns / 1e9
+            for sensor in self._sensors:
+                self._send(*sensor, step, at_s)
+            self._strange(step)
+            self._freeze(at_s)
+            self._read()
+            if step % a_second == 0:
+                self._seen.rss.append((at_s, rss_mb(self._server.pid)))
+
+    def close(self) -> None:
+        """Read what is on its way, and count what rigs were owed that are not answered any more."""
+        end_ns = self._clock.now_ns()
+        time.sleep(0.2)
+        self._read()
+        for source in self._sources:
+            newest = self._seen.newest.get(source)
+            behind_ns = end_ns - (newest.t_ns if newest else self._start_ns)
+            self._seen.missed += max(0, behind_ns // self._manifest.hop_ns - OVERDUE_HOPS)
+        self._stranger.close(linger=0)
+
+    def _send(self, play: Replay, name: str, injector: Injector, step: int, at_s: float) -> None:
+        """One sample of a sensor, or what it says in place of it."""
+        t_ns = play.captured_ns(name, step, self._start_ns)
+        for frame in injector.sent(play.source, play.stretch(name, step, step), t_ns, at_s):
+            self._server.frames.send_multipart(encode(frame))
+
+    def _strange(self, step: int) -> None:
+        """What comes from nobody."""
+        spec, now_ns = self._random.choice(self._manifest.modalities), self._clock.now_ns()
+        if self._happens("damaged", DAMAGED_EVERY_S):
+            parts = fuzz.honest(self._random, self._manifest, step, now_ns)
+            self._stranger.send_multipart(fuzz.damage(self._random, parts))
+        if self._happens("invented", INVENTED_EVERY_S):
+            source = f"invented-{self._random.randrange(1 << 32)}"
+            sample = np.zeros((1, *spec.sample_shape), np.float32)
+            self._stranger.send_multipart(encode(Frame(spec.name, source, 0, now_ns, sample)))
+        if self._happens("oversized", OVERSIZED_EVERY_S):
+            payload = bytes(largest_part_bytes(self._manifest.modalities) + 1)
+            self._stranger.send_multipart([frames.topic(spec.name), b"", payload])
+
+    def _happens(self, what: str, every_s: float) -> bool:
+        happens = self._random.random() < self._period_ns / 1e9 / every_s
+        self._seen.done[what] += happens
+        return happens
+
+    def _freeze(self, at_s: float) -> None:
+        """Freeze the other processes, or let them go on, when it is time."""
+        if self._freezes and at_s >= self._freezes[0]:
+            self._freezes.pop(0)
+            self._frozen = not self._frozen
+            os.killpg(self._others, signal.SIGSTOP if self._frozen else signal.SIGCONT)
+            self._seen.done["freezes"] += self._frozen
+
+    def _read(self) -> None:
+        while self._server.results.poll(0):
+            self._seen.take(results.decode(self._server.results.recv_multipart()))
 
 
 def schedule(random: Random, modality: str, seconds: float) -> list[Fault]:
@@ -245,47 +297,15 @@ def freezes(random: Random, seconds: float) -> list[float]:
     return found
 
 
-def send(
-    socket: zmq.Socket[bytes], seen: Seen, play: Replay, name: str, step: int, start_ns: int,
-    at_s: float, injector: Injector,
-) -> None:  # fmt: skip
-    """One sample of a sensor, or what it says in place of it."""
-    samples = play.stretch(name, step, step)
-    t_ns = play.captured_ns(name, step, start_ns)
-    for frame in injector.sent(play.source, samples, t_ns, at_s):
-        socket.send_multipart(encode(frame))
-        seen.done["frames_here"] += 1
-
-
-def strange(
-    socket: zmq.Socket[bytes], seen: Seen, manifest: Manifest, random: Random, now_ns: int,
-    step: int, took_s: float,
-) -> None:  # fmt: skip
-    """What comes from nobody."""
-    if random.random() < took_s / DAMAGED_EVERY_S:
-        socket.send_multipart(fuzz.damage(random, fuzz.honest(random, manifest, step, now_ns)))
-        seen.done["damaged"] += 1
-    spec = random.choice(manifest.modalities)
-    if random.random() < took_s / INVENTED_EVERY_S:
-        sample = np.zeros((1, *spec.sample_shape), np.float32)
-        name = f"invented-{random.randrange(1 << 32)}"
-        socket.send_multipart(encode(Frame(spec.name, name, 0, now_ns, sample)))
-        seen.done["invented"] += 1
-    if random.random() < took_s / OVERSIZED_EVERY_S:
-        payload = bytes(largest_part_bytes(manifest.modalities) + 1)
-        socket.send_multipart([frames.topic(spec.name), b"", payload])
-        seen.done["oversized"] += 1
-
-
-def tend(served: Served, seen: Seen, over: threading.Event, random: Random) -> None:
+def tend(http: str, token: str, seen: Seen, over: threading.Event, random: Random) -> None:
     """Scrape, and reload at random times, until it is over."""
     while not over.wait(SCRAPE_EVERY_S):
         reload = random.random() < SCRAPE_EVERY_S / RELOAD_EVERY_S
         try:
-            scraped = RECEIVED.search(served.ask("/metrics"))
+            scraped = RECEIVED.search(ask(f"http://{http}/metrics", "GET", token))
             seen.received = int(scraped[1]) if scraped else 0
             if reload:
-                served.ask("/reload", "POST")
+                ask(f"http://{http}/reload", "POST", token)
         except OSError as error:  # refused, too late or not 200
             print(f"control plane: {error}", file=sys.stderr)
             seen.control_failures += 1
@@ -293,35 +313,19 @@ def tend(served: Served, seen: Seen, over: threading.Event, random: Random) -> N
         seen.done["reloads"] += reload
 
 
-@contextmanager
-def serving() -> Iterator[Served]:
-    """The shipped bundle in a process of its own, on free ports."""
-    WHERE.mkdir(parents=True, exist_ok=True)
-    ports = [f"127.0.0.1:{port}" for port in free_ports(3)]
-    token, token_file, log = secrets.token_hex(16), WHERE / "http-token", WHERE / "server.log"
-    token_file.write_text(token)
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "runtime.serve", "--engines", str(ROOT / "export"),
-             "--frames", f"tcp://{ports[0]}", "--results", f"tcp://{ports[1]}",
-             "--http", ports[2], "--http-token-file", str(token_file)],
-            stdout=subprocess.PIPE, stderr=stderr, text=True,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            if not process.stdout.readline().startswith("serving"):
-                raise SystemExit(f"the server did not start; see {log}")
-            yield Served(process, f"tcp://{ports[0]}", f"tcp://{ports[1]}", ports[2], token, log)
-        finally:
-            process.kill()
-            process.communicate()
+def ask(url: str, method: str, token: str) -> bytes:
+    """The reply of the control plane."""
+    headers = {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url, method=method, headers=headers)
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return bytes(reply.read())
 
 
 @contextmanager
-def elsewhere(served: Served, seconds: float) -> Iterator[int]:
+def elsewhere(address: str, seconds: float) -> Iterator[int]:
     """Three rigs played by processes of their own, a process per sensor; their process group."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "runtime.simulate", "--frames", served.frames,
+        [sys.executable, "-m", "runtime.simulate", "--frames", address,
          "--frame-samples", "1", "--seconds", str(seconds + 60)],
         stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip

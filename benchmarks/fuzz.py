@@ -107,8 +107,8 @@ def sensors(rigs: Rigs) -> dict[tuple[str, str], Stream]:
 
 def state(stream: Stream) -> tuple[object, ...]:
     """What a frame of a sensor changes of it, whatever the frame holds."""
-    ring = stream.ring
-    return ring.newest, ring.solid_from, ring.epoch_ns, sum(stream.counts.values())
+    ring, placed = stream.ring, sum(stream.counts.values())
+    return ring.newest, ring.solid_from, ring.epoch_ns, placed, stream.liveness.state
 
 
 def honest(random: Random, manifest: Manifest, seq: int, t_ns: int) -> Parts:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import soak
-from benchmarks.soak import Seen
+from benchmarks import fire, soak
+from benchmarks.fire import Seen
 
 
 def seen_after(*seqs: int) -> Seen:
@@ -58,8 +58,8 @@ def test_tracebacks_in_the_log_are_counted() -> None:
 
 
 def test_a_seed_has_the_same_faults_in_store_one_after_the_other() -> None:
-    faults = soak.schedule(Random(7), "acc", 600)
-    assert faults == soak.schedule(Random(7), "acc", 600) != soak.schedule(Random(8), "acc", 600)
+    faults = fire.schedule(Random(7), "acc", 600)
+    assert faults == fire.schedule(Random(7), "acc", 600) != fire.schedule(Random(8), "acc", 600)
     times = [t for f in faults for t in (f.start_s, f.stop_s)]
     assert len(faults) > 10
     assert times == sorted(t for t in times if t is not None)

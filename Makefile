@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint venv native gpu-check bench bundle results clean
+.PHONY: demo test lint venv native gpu-check bench fuzz bundle results clean
 
 demo: venv  ## train, export, serve, lose a sensor and carry on
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,9 @@ gpu-check: venv  ## on a machine with a GPU: its tests, its benchmark, and the d
 bench: venv  ## every figure in its short form, into benchmarks/RESULTS.md
 	-$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks --quick
+
+fuzz: venv  ## a million damaged frames; none may crash or touch another sensor
+	$(BIN)/python -m benchmarks.fuzz
 
 bundle: venv  ## make the shipped bundle export/engines/ again
 	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch

@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "faults": ("found_share", "false_alarms_per_sensor_hour", "accuracy_loss_points"),
     "reload": ("missed_results", "p99_growth"),
     "soak": ("missed_results", "rss_slope_mb_per_h"),
+    "fuzz": ("crashes", "others_changed"),
     "gpu": (),
 }
 """The figures to show of each; none named: all that it writes."""
@@ -65,6 +66,8 @@ GOALS = {
     "missed_results": Goal("≤", 0),
     "p99_growth": Goal("≤", 1.2),
     "rss_slope_mb_per_h": Goal("≤", 1),
+    "crashes": Goal("≤", 0),
+    "others_changed": Goal("≤", 0),
 }
 
 

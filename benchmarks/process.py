@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
+from typing import IO
 
 import zmq
 
@@ -33,13 +34,15 @@ class Running:
 
 
 @contextmanager
-def running(command: list[str], engines: Path, ready: str) -> Iterator[Running]:
+def running(
+    command: list[str], engines: Path, ready: str, log: int | IO[str] = subprocess.DEVNULL
+) -> Iterator[Running]:
     """Run ``python COMMAND`` on free ports until the block ends; it says ``ready`` when it is."""
     addresses = [f"tcp://127.0.0.1:{port}" for port in free_ports(2)]
     process = subprocess.Popen(
         [sys.executable, *command, "--engines", str(engines),
          "--frames", addresses[0], "--results", addresses[1]],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=log, text=True,
     )  # fmt: skip
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     frames, results = context.socket(zmq.PUB), context.socket(zmq.SUB)
@@ -70,6 +73,12 @@ def free_ports(n: int) -> list[int]:
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process."""
-    (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(line) / 1e3
+    """Resident memory of a process.
+
+    Raises:
+        ProcessLookupError: it is dead.
+    """
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    if found is None:
+        raise ProcessLookupError(f"process {pid} is dead")
+    return int(found[1]) / 1e3

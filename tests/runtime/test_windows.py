@@ -155,6 +155,16 @@ def test_a_ring_keeps_what_a_dictionary_would(
                 np.testing.assert_allclose(ring.window(end).T, want, atol=1e-5)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.permutations(range(0, CAPACITY, 5)))
+def test_frames_in_any_order_make_every_window_from_the_first_that_came(order: list[int]) -> None:
+    ring, _ = ring_after(*(frame(first, 5) for first in order))
+    for end in range(order[0] + WINDOW - 1, CAPACITY):
+        index = end - order[0]  # the first sample that came is sample 0
+        assert ring.has_window(index)
+        np.testing.assert_array_equal(ring.window(index).T, values(WINDOW, end - WINDOW + 1))
+
+
 def test_frames_in_order_make_every_window() -> None:
     ring = SampleRing(SPEC)
     for first in range(0, 5 * CAPACITY, 7):

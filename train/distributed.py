@@ -4,7 +4,8 @@ Every rank draws the same batch. Each encodes its share of the rows, which is wh
 then the latents H are put together and every rank goes on with the whole batch, so that losses
 over all pairs of it are what they are on one process and know nothing of ranks. Batch norms look
 at all ranks' rows, random numbers are drawn for the whole batch: the result is one process's, to
-rounding. (Of the encoders the transformer has dropout inside; that is drawn per rank.)
+rounding. (The encoders rocket and transformer have dropout inside; that is drawn per rank, so with
+them the result is one of the same kind, not the same.)
 
 ``DistributedDataParallel`` is not used: it wants every loss in one forward pass, averages over
 ranks what here is a sum over rows, and has nothing to overlap in networks this small.

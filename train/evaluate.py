@@ -136,7 +136,7 @@ QUICK = Grid(
     rates=(2e-3, 6e-3),
     config=TrainConfig(workers=1, device="cpu", folds=3, epochs=8, steps=16, batch_labelled=32),
 )
-"""Ends within ten minutes on two cores; trainings are a quarter as long as they should be."""
+"""Meant for ten minutes on two idle cores; trainings are far shorter than they should be."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

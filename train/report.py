@@ -141,7 +141,7 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
     lines = ["# Results", "", f"Made by `{command}` and `python -m train.report {results}`."]
     if short:
         lines += [
-            "**This is the short form**: few seeds, and trainings a quarter as long as the full",
+            "**This is the short form**: few seeds, and trainings a sixth as long as the full",
             "form's, which sets back what learns slowly (GMC most). It shows that the machinery",
             "works and which way things lean; it does not settle who is best.",
         ]

@@ -98,10 +98,11 @@ def test_reconstruction_trains_g_and_r_alone():
     assert h.grad is None
 
 
-def test_the_default_branch_is_small():
-    model = make()
+@pytest.mark.parametrize(("encoder", "most"), [("conv1d", 70_000), ("rocket", 80_000)])
+def test_a_branch_is_small(encoder, most):
+    model = make(encoders={"imu.left": encoder})
     branch = model.branch("imu.left")
-    assert sum(p.numel() for p in branch.parameters()) < 80_000
+    assert sum(p.numel() for p in branch.parameters()) < most
 
 
 def test_defaults_follow_the_windows_shape():

@@ -110,7 +110,9 @@ def train_fold(
             done, rows = epoch * steps + step, batch.rows
             x = augmented(model.f, batch.x, plan, config, Noise(generator, len(rows), share))
             with autocast(device):
-                taught = _taught(averaged, plan, batch.x, present[rows], lean, generator)
+                taught = None
+                if config.consistency * ramp and not batch.labelled.all():
+                    taught = _taught(averaged, plan, batch.x, present[rows], lean, generator)
                 loss, terms, reference = _loss(
                     model, config, plan.task, x, present[rows], y[rows], batch.labelled, taught,
                     reference, ramp, generator,
@@ -146,7 +148,7 @@ def _loss(
     present: Tensor,
     y: Tensor,
     labelled: Tensor,
-    taught: Tensor,
+    taught: Tensor | None,
     reference: Tensor,
     ramp: float,
     generator: torch.Generator,
@@ -159,13 +161,15 @@ def _loss(
     _, logits_a = model.fuse(out.h, alive)
     answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
     seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
-    unseen = [~labelled & present[:, i] for i in range(m)] + [~labelled, ~labelled]
-    con = torch.stack(
-        [losses.l_sup(a, taught, k, task) for a, k in zip(answers, unseen, strict=True)]
-    ).mean()
     sup = torch.stack(
         [losses.l_sup(a, y, k, task) for a, k in zip(answers, seen, strict=True)]
     ).mean()
+    con = torch.zeros_like(sup)
+    if taught is not None:
+        unseen = [~labelled & present[:, i] for i in range(m)] + [~labelled, ~labelled]
+        con = torch.stack(
+            [losses.l_sup(a, taught, k, task) for a, k in zip(answers, unseen, strict=True)]
+        ).mean()
 
     with torch.no_grad():
         said = torch.cat([out.logits, out.logits_0[:, None]], 1).float()

@@ -288,21 +288,6 @@ def l_sup(logits: Tensor, y: Tensor, known: Tensor, task: Task = "classification
     return COSTS[task](logits[known], y[known]).mean()
 
 
-def pseudo_labels(logits: Tensor, there: Tensor, task: Task) -> Tensor:
-    """ỹ of unlabelled windows: what the answers that exist say on average, [B] or [B, K].
-
-    Args:
-        logits: [B, A, K] of A answers.
-        there: [B, A] bool.
-        task: what is asked.
-    """
-    if task == "classification":
-        return (logits.softmax(2) * there[:, :, None]).sum(1).argmax(1)
-    answers = logits.sigmoid() if task == "multilabel" else logits
-    mean = (answers * there[:, :, None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
-    return (mean >= 0.5).long() if task == "multilabel" else mean
-
-
 def _softmax(logits: Tensor) -> Tensor:
     return logits.softmax(-1)
 
@@ -319,20 +304,38 @@ LINKS: dict[Task, Callable[[Tensor], Tensor]] = {
 """What the network answers, as probabilities or values."""
 
 
-def lessons(logits: Tensor, there: Tensor, lean: Tensor, task: Task) -> Tensor:
-    """What a mean teacher (Tarvainen & Valpola 2017) says of unlabelled windows, [B, K].
-
-    The mean of its answers that exist: every sensor learns from all. Of classes, with the teacher's
-    liking for some of them taken out (distribution alignment, Berthelot et al. 2020).
+def consensus(logits: Tensor, there: Tensor, task: Task) -> Tensor:
+    """What the answers that exist say on average: probabilities or values, [B, K].
 
     Args:
         logits: [B, A, K] of A answers.
         there: [B, A] bool.
-        lean: [K], how often a class is to be said, over how often the teacher says it.
         task: what is asked.
     """
     answers = LINKS[task](logits) * there[:, :, None]
-    mean = answers.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
+    return answers.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
+
+
+def pseudo_labels(logits: Tensor, there: Tensor, task: Task) -> Tensor:
+    """ỹ of unlabelled windows, [B] or [B, K]: their `consensus`, made a truth of the task."""
+    mean = consensus(logits, there, task)
+    if task == "classification":
+        return mean.argmax(1)
+    return (mean >= 0.5).long() if task == "multilabel" else mean
+
+
+def lessons(logits: Tensor, there: Tensor, lean: Tensor, task: Task) -> Tensor:
+    """What a mean teacher (Tarvainen & Valpola 2017) says of unlabelled windows, [B, K].
+
+    The `consensus` of its answers: every sensor learns from all. Of classes, with the teacher's
+    liking for some of them taken out (distribution alignment, Berthelot et al. 2020).
+
+    Args:
+        logits, there: see `consensus`.
+        lean: [K], how often a class is to be said, over how often the teacher says it.
+        task: what is asked.
+    """
+    mean = consensus(logits, there, task)
     if task != "classification":
         return mean
     aligned = mean * lean

@@ -70,8 +70,13 @@ def test_the_command_trains_on_two_processes_and_speaks_with_one_voice(tmp_path)
     assert said.count(f"{tmp_path / 'two'}: ") == 1
     (one, then), (two, now) = (load_model(tmp_path / run) for run in ("one", "two"))
     assert now.metrics == then.metrics
-    for name, value in one.state_dict().items():
-        torch.testing.assert_close(two.state_dict()[name], value, rtol=1e-4, atol=1e-4)
+    old, new = (
+        torch.cat([value.double().flatten() for value in model.state_dict().values()])
+        for model in (one, two)
+    )
+    torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-4)
+    # AdamW makes steps of roundings where a gradient is next to nothing: seldom.
+    assert ((new - old).abs() > 1e-5 + 1e-4 * old.abs()).double().mean() < 1e-3
     for fold in range(3):
         assert len(list((tmp_path / "two" / "logs" / f"fold{fold}").iterdir())) == 1
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from robult_edge.errors import EngineError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def collector(trt: ModuleType) -> Any:
@@ -44,3 +48,20 @@ def collector(trt: ModuleType) -> Any:
 def one_line(messages: Iterable[str]) -> str:
     """All that was said, once each."""
     return "; ".join(dict.fromkeys(" ".join(message.split()) for message in messages))
+
+
+def freed_on_failure(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, its errors without the frames in which TensorRT's objects are.
+
+    A traceback that is kept keeps them until the garbage collector comes by. Should it come in the
+    midst of a later call, by way of the log, then TensorRT waits for itself for ever.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except EngineError as error:
+            raise error.with_traceback(None) from None
+
+    return call

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from robult_edge import bundle, nvidia
 from robult_edge.errors import EngineError
-from robult_edge.trt_log import collector, one_line
+from robult_edge.trt_log import collector, freed_on_failure, one_line
 
 Hardware = Literal["same", "ampere+"]
 LEVELS: dict[Hardware, str] = {"same": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
@@ -45,6 +45,7 @@ class Settings:
             raise EngineError(f"batch is {self.batch}; it must rise from 1, e.g. (1, 8, 64)")
 
 
+@freed_on_failure
 def build(trt: ModuleType, graph: bytes, settings: Settings) -> bytes:
     """The serialised engine of an ONNX graph.
 

@@ -11,7 +11,7 @@ import numpy as np
 from export.tensorrt.graphs import Run
 from robult_edge import nvidia
 from robult_edge.errors import EngineError, MissingExtraError
-from robult_edge.trt_log import collector
+from robult_edge.trt_log import collector, freed_on_failure
 
 
 def runner(trt: ModuleType, compute_capability: str) -> Callable[[bytes], Run]:
@@ -35,6 +35,7 @@ def runner(trt: ModuleType, compute_capability: str) -> Callable[[bytes], Run]:
     return partial(on_gpu, trt)
 
 
+@freed_on_failure
 def on_gpu(trt: ModuleType, plan: bytes) -> Run:
     """An engine that takes and returns arrays; `runner` has made the context.
 

@@ -19,7 +19,7 @@ from robult_edge import nvidia
 from robult_edge.bundle import Branch, Bundle, Flavour, Head, Precision
 from robult_edge.errors import EngineError, RobultError
 from robult_edge.nvidia import Target
-from robult_edge.trt_log import collector
+from robult_edge.trt_log import collector, freed_on_failure
 from runtime.backends import cuda
 
 
@@ -117,6 +117,7 @@ class TensorRtBackend:
         with suppress(Exception), cuda.pushed(self._context):
             self._held.close()
 
+    @freed_on_failure
     def _load(
         self, trt: ModuleType, plan: bytes, batch: tuple[int, int, int], replay: bool
     ) -> None:

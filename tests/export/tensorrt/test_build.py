@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import struct
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from onnx import TensorProto, helper
@@ -15,6 +17,7 @@ from onnx import TensorProto, helper
 from export.tensorrt.build import LEVELS, Settings, build
 from robult_edge.errors import EngineError
 from robult_edge.golden import Graph
+from robult_edge.trt_log import collector
 from tests.conftest import ROOT
 
 SM = {"7.5": 1, "8.0": 2, "8.6": 4, "8.9": 8, "12.0": 16, "12.1": 32}
@@ -69,6 +72,27 @@ def test_a_graph_that_is_no_good_is_one_sentence(rtx: ModuleType, model: bytes, 
     with pytest.raises(EngineError, match=says) as refused:
         build(rtx, model, SM86)
     assert "\n" not in str(refused.value)
+
+
+def test_a_failure_left_to_the_garbage_collector_does_not_hang_the_next_build(
+    rtx: ModuleType, shipped_graphs: list[Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector comes by whenever it likes; here, in the midst of the next build."""
+
+    def collecting(trt: ModuleType) -> Any:
+        log = collector(trt)
+        type(log).log = lambda *_: gc.collect()
+        return log
+
+    monkeypatch.setattr("export.tensorrt.build.collector", collecting)
+    gc.freeze()  # what was there before need not be looked at each time
+    for _ in range(2):
+        with pytest.raises(EngineError) as refused:
+            build(rtx, shipped_graphs[0].file.read_bytes(), Settings(compute_capability="7.5"))
+        cycle: list[object] = [refused]
+        cycle.append(cycle)
+        del cycle, refused
+    gc.unfreeze()
 
 
 def test_fp32_matrix_products_are_refused_for_turing_by_name(

@@ -149,11 +149,17 @@ ENCODERS: dict[str, Callable[[ModalitySpec, int], nn.Module]] = {
 
 def default_encoder(spec: ModalitySpec) -> str:
     """The encoder that suits the window's shape."""
+    return suitable(spec)[0]
+
+
+def suitable(spec: ModalitySpec) -> tuple[str, ...]:
+    """Encoders for windows of a modality's shape, what answers best first."""
     if spec.size is not None:
-        return "conv2d"
+        return "conv2d", "mlp"
+    series = "conv1d", "transformer", "gru", "mlp"
     if spec.window >= 32:
-        return "rocket"
-    return "conv1d" if spec.window >= 8 else "mlp"
+        return "rocket", *series
+    return series if spec.window >= 8 else ("mlp",)
 
 
 def build(name: str, spec: ModalitySpec, d: int) -> nn.Module:

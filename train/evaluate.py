@@ -49,14 +49,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "-L_ulb": {"lambda_u": 0.0},
     "-L_lb": {"lambda_l": 0.0},
     "-L_PU": {"alpha": 0.0},
-    "-consistency": {"consistency": 0.0},
+    "-L_distil": {"delta": 0.0},
     "kernel=l1": {"kernel": "l1"},
     "kernel=l2": {"kernel": "l2"},
     "kernel=uniform": {"kernel": "uniform"},
     "classifier=z": {"classifier_input": "z"},
 }
 """Variants of Robult by what they change; the fusion rule is varied in every run anyway."""
-ENCODERS = ("gru", "transformer", "mlp")
+ENCODERS = ("rocket", "gru", "transformer", "mlp")
 MISSING = (0.3, 0.6, 0.9)
 
 
@@ -68,8 +68,9 @@ class Cell:
         dataset, method: names, of DATASETS and METHODS.
         labels: fraction.
         seed: of split, labels and training.
-        variant: "default", an ablation, "encoder=<name>", "missing=<share>", or
-            "missing=unequal": shares from 0 to 0.9, rising from sensor to sensor.
+        variant: "default", an ablation, "encoder=<name>", "missing=<share>", "missing=unequal":
+            shares from 0 to 0.9, rising from sensor to sensor, or "taught": a comparator that is
+            given Robult's teacher.
     """
 
     dataset: str
@@ -99,6 +100,7 @@ class Grid:
         datasets, methods, labels, seeds: crossed, in the default variant.
         variants: of Robult, on every data set at 5 % of the labels.
         missing: methods that also run with samples missing in training, at 5 % of the labels.
+        taught: comparators that also run with Robult's teacher, at 5 % of the labels.
         rates: learning rates searched.
         config: everything else.
     """
@@ -109,6 +111,7 @@ class Grid:
     seeds: int = 5
     variants: tuple[str, ...] = (*ABLATIONS, *(f"encoder={name}" for name in ENCODERS))
     missing: tuple[str, ...] = METHODS
+    taught: tuple[str, ...] = ("supervised", "early", "gmc", "actionmae", "shaspec")
     rates: tuple[float, ...] = (5e-4, 2e-3)
     config: TrainConfig = field(default_factory=lambda: TrainConfig(workers=1, device="cpu"))
 
@@ -124,6 +127,8 @@ class Grid:
                     out += [Cell(dataset, few, seed, "robult", v) for v in self.variants]
                 also = [m for m in self.methods if m in self.missing]
                 out += [Cell(dataset, few, seed, m, v) for m in also for v in shares]
+                also = [m for m in self.methods if m in self.taught]
+                out += [Cell(dataset, few, seed, m, "taught") for m in also]
         return out
 
 
@@ -133,6 +138,7 @@ QUICK = Grid(
     seeds=2,
     variants=(),
     missing=(),
+    taught=("supervised",),
     rates=(2e-3, 6e-3),
     config=TrainConfig(workers=1, device="cpu", folds=3, epochs=8, steps=16, batch_labelled=32),
 )
@@ -273,7 +279,9 @@ def _require_classes(dataset: Dataset) -> None:
 
 
 def _changes(cell: Cell, dataset: Dataset) -> dict[str, Any]:
-    """Settings that a variant changes."""
+    """Settings that a cell changes."""
+    if cell.method != "robult":
+        return {"delta": float(cell.variant == "taught")}
     kind, _, value = cell.variant.partition("=")
     if kind == "encoder":
         return {"encoders": {m.name: value for m in dataset.modalities}}

@@ -256,7 +256,7 @@ def _variants(runs: Runs, dataset: str, labels: float) -> list[str]:
         return []
     return [
         "Variants, paired difference to the same method as it is: pieces taken out, other",
-        "encoders, and samples missing in training.",
+        "encoders, samples missing in training, and comparators that are given Robult's teacher.",
         "",
         *_table(["method", "variant", "mean", "worst", "all alive"], rows),
     ]

@@ -174,24 +174,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def measured(spec: ModalitySpec, network: Network) -> dict[str, dict[str, float]]:
+    """Of a branch with each suitable encoder: parameters, flops and us."""
+    found = {}
+    for encoder in suitable(spec):
+        branch = network.robult(spec, encoder=encoder).branch(spec.name)
+        found[encoder] = {
+            "parameters": parameters(branch),
+            "flops": flops(branch, windows(spec, 1)),
+            "us": round(microseconds(branch, spec), 1),
+        }
+    return found
+
+
+def kept(specs: Sequence[ModalitySpec], network: Network) -> int:
+    """Parameters at inference: those of all branches and of the head, shared ones once."""
+    whole = network.robult(*specs)
+    return parameters(nn.ModuleList([whole.head(), *(whole.branch(s.name) for s in specs)]))
+
+
 def _table(specs: tuple[ModalitySpec, ...], network: Network) -> Table:
     table = Table("modality", "encoder", title="a branch, one window", title_justify="left")
     for unit in ("parameters", "kFLOP", "us"):
         table.add_column(unit, justify="right")
-    pairs = [(spec, encoder) for spec in specs for encoder in suitable(spec)]
-    for spec, encoder in track(pairs, "measuring", transient=True):
-        branch = network.robult(spec, encoder=encoder).branch(spec.name)
-        table.add_row(
-            spec.name,
-            encoder,
-            f"{parameters(branch):,}",
-            f"{flops(branch, windows(spec, 1)) / 1e3:,.0f}",
-            f"{microseconds(branch, spec):.0f}",
-        )
+    for spec in track(specs, "measuring", transient=True):
+        for encoder, cost in measured(spec, network).items():
+            table.add_row(
+                spec.name,
+                encoder,
+                f"{cost['parameters']:,}",
+                f"{cost['flops'] / 1e3:,.0f}",
+                f"{cost['us']:.0f}",
+            )
     table.add_section()
-    whole = network.robult(*specs)
-    kept = nn.ModuleList([whole.head(), *(whole.branch(spec.name) for spec in specs)])
-    table.add_row("all, with the head", "default", f"{parameters(kept):,}")
+    table.add_row("all, with the head", "default", f"{kept(specs, network):,}")
     return table
 
 

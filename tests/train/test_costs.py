@@ -13,7 +13,17 @@ from robult_edge.modality import ChannelStats, ModalitySpec
 from robult_edge.nn.encoders import ENCODERS, suitable
 from robult_edge.nn.robult import Robult
 from train.__main__ import main
-from train.costs import Budget, Network, fitting, flops, microseconds, parameters, windows
+from train.costs import (
+    Budget,
+    Network,
+    fitting,
+    flops,
+    kept,
+    measured,
+    microseconds,
+    parameters,
+    windows,
+)
 
 
 def sensor(name: str, samples: int = 128, channels: int = 3) -> ModalitySpec:
@@ -50,9 +60,12 @@ def test_branches_grow_linearly_with_the_sensors() -> None:
 
 def test_three_sensors_at_the_papers_width_stay_within_its_parameters() -> None:
     """1.46 M kept at inference: branches share g_0 and c, and the head is one more."""
-    robult = Network(classes=7, width=128).robult(*(sensor(n) for n in "abc"))
-    kept = torch.nn.ModuleList([robult.head(), *(robult.branch(n) for n in "abc")])
-    assert parameters(kept) <= 1_460_000
+    network = Network(classes=7, width=128)
+    robult = network.robult(*(sensor(n) for n in "abc"))
+    alone = [robult.head(), *(robult.branch(n) for n in "abc")]
+    total = kept([sensor(n) for n in "abc"], network)
+    assert max(map(parameters, alone)) < total < sum(map(parameters, alone))
+    assert total <= 1_460_000
 
 
 @pytest.mark.parametrize("samples", [1, 16, 128])
@@ -74,6 +87,15 @@ def test_a_budget_of_parameters_takes_the_best_encoder_that_fits() -> None:
         assert fitting([spec], network, Budget(parameters(branch), "parameters")) == {
             "acc": encoder
         }
+
+
+def test_every_suitable_encoder_is_measured() -> None:
+    spec = sensor("s", samples=16)
+    found = measured(spec, Network(classes=3))
+    assert tuple(found) == suitable(spec)
+    for cost in found.values():
+        assert cost.keys() == {"parameters", "flops", "us"}
+        assert min(cost.values()) > 0
 
 
 def test_a_budget_of_microseconds_is_measured() -> None:

@@ -38,8 +38,7 @@ fuzz: venv  ## a million damaged frames; none may crash or touch another sensor
 	$(BIN)/python -m benchmarks.fuzz
 
 bundle: venv  ## make the shipped bundle export/engines/ again
-	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch \
-		--encoder acc=conv1d --encoder gyro=conv1d  # as good with all labels, and the smaller
+	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch
 	$(BIN)/python -m export runs/watch --out export
 
 results: venv  ## the comparison with other methods, short form, into docs/RESULTS.md

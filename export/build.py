@@ -16,14 +16,14 @@ import torch
 from rich.progress import Progress
 
 from export import measure
-from export import onnx as graphs
-from export.onnx import Graph, Torch
+from export.onnx import TOLERANCE, Graph, Torch, parity
 from robult_edge import bundle, data, subsets
 from robult_edge.bundle import Branch, Head, Manifest
 from robult_edge.data import Dataset
 from robult_edge.errors import BundleError
 from robult_edge.late_fusion import Answers, Fit, fit
 from robult_edge.nn.checkpoint import RunInfo, load_model
+from robult_edge.nn.graph import write
 from robult_edge.nn.robult import Robult
 from robult_edge.task import labelled, standardised
 
@@ -107,10 +107,10 @@ def _write_graphs(
     for name, x in zip(names, windows, strict=True):
         files.append(out / f"{name}.onnx")
         example = (torch.from_numpy(np.resize(x, (4, *x.shape[1:]))),)
-        graphs.write(model.branch(name).eval(), example, files[-1], ["x"], ["logits", "h"])
+        write(model.branch(name).eval(), example, files[-1], ["x"], ["logits", "h"])
     files.append(out / "fusion.onnx")
     latents = (torch.zeros(4, len(names), model.width), torch.ones(4, len(names), dtype=torch.bool))
-    graphs.write(model.head().eval(), latents, files[-1], ["h", "alive"], ["logits"])
+    write(model.head().eval(), latents, files[-1], ["h", "alive"], ["logits"])
     return files
 
 
@@ -124,14 +124,14 @@ def _graph_deltas(
 ) -> dict[str, float]:
     """Largest |Δ| between torch and ONNX Runtime, per graph."""
     deltas = {
-        name: graphs.parity(model.branch(name), graph, [x])
+        name: parity(model.branch(name), graph, [x])
         for name, graph, x in zip(names, branches, windows, strict=True)
     }
     some = np.resize(np.arange(len(h)), PROOF_WINDOWS)
     alive = np.resize(
         subsets.as_bools(subsets.all_subsets(len(names)), len(names)), (len(some), len(names))
     )
-    return deltas | {"fusion head": graphs.parity(model.head(), head, [h[some], alive])}
+    return deltas | {"fusion head": parity(model.head(), head, [h[some], alive])}
 
 
 def _fused_deltas(
@@ -156,7 +156,7 @@ def _fused_deltas(
         pair = [fitted.probabilities("pool", mask, a) for a in (by_torch, by_onnx)]
         name = f"fused {subsets.name(mask, names)}"
         deltas[name] = float(np.abs(pair[0] - pair[1]).max())
-        if not deltas[name] <= graphs.TOLERANCE:
+        if not deltas[name] <= TOLERANCE:
             raise BundleError(f"{name}: ONNX Runtime and torch differ by {deltas[name]:.2g}")
     return deltas
 

@@ -1,75 +1,21 @@
-"""Branches and the fusion head as ONNX graphs, checked against torch."""
+"""ONNX graphs run as arrays in, arrays out, and checked against torch."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
 
 from robult_edge.errors import BundleError
+from robult_edge.nn.graph import MAX_BATCH
 
-MAX_BATCH = 1024
 PARITY_BATCHES = (1, 3, 64)
 TOLERANCE = 1e-4
 """Largest |Δ| between ONNX Runtime and torch, relative to the output's magnitude (at least 1)."""
-
-
-def write(
-    module: nn.Module,
-    example: tuple[torch.Tensor, ...],
-    path: Path,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-) -> None:
-    """Write ``module`` as one self-contained ONNX graph (opset 20) with a dynamic first axis.
-
-    Args:
-        module: in evaluation mode.
-        example: inputs whose batch is 2 or more.
-        path: the file to write.
-        inputs, outputs: their names in the graph.
-    """
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    with _quiet():
-        torch.onnx.export(
-            module,
-            example,
-            str(path),
-            dynamo=True,
-            opset_version=20,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=tuple({0: batch} for _ in example),
-            external_data=False,
-            verbose=False,
-        )
-    onnx.save(_without_history(onnx.load(path)), path)
-
-
-def _without_history(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model less the source lines and paths that the exporter writes beside every node.
-
-    What is left depends on the weights alone: the same run exports to the same bytes.
-    """
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info,
-                 *graph.initializer):  # fmt: skip
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    for function in model.functions:
-        for part in (function, *function.node):
-            part.ClearField("metadata_props")
-            part.ClearField("doc_string")
-    return model
 
 
 class Graph:
@@ -128,19 +74,3 @@ def parity(module: nn.Module, graph: Graph, inputs: Sequence[np.ndarray]) -> flo
                 )
             worst = max(worst, delta)
     return worst
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep the exporter's progress lines and its libraries' deprecations to ourselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [each.level for each in loggers]
-    try:
-        for each in loggers:
-            each.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)

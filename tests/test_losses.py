@@ -246,15 +246,3 @@ def test_pseudo_labels_are_right_as_far_as_they_are():
     values, truth = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.4, torch.nan]])
     assert losses.pseudo_hits(values, truth, "regression").tolist() == [0.5]
     assert losses.pseudo_hits(guess[:, 0], y[:, 0], "classification").tolist() == [1, 1]
-
-
-def test_a_teacher_is_the_mean_of_what_it_has_and_names_classes_as_often_as_labels_do():
-    logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0]], [[4.0, 0.0], [-9.0, 9.0]]])
-    there = torch.tensor([[True, True], [True, False]])
-    even = losses.lessons(logits, there, torch.ones(2), "classification")
-    torch.testing.assert_close(even[0], torch.tensor([0.5, 0.5]))
-    torch.testing.assert_close(even[1], logits[1, 0].softmax(0))
-    leaning = losses.lessons(logits, there, torch.tensor([3.0, 1.0]), "classification")
-    torch.testing.assert_close(leaning[0], torch.tensor([0.75, 0.25]))
-    values = losses.lessons(logits, there, torch.ones(2), "regression")
-    torch.testing.assert_close(values, torch.tensor([[1.0, 1.0], [4.0, 0.0]]))

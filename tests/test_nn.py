@@ -106,7 +106,7 @@ def test_a_branch_is_small(encoder, most):
 
 
 def test_defaults_follow_the_windows_shape():
-    assert [default_encoder(m) for m in MODALITIES] == ["rocket", "conv1d", "mlp", "conv2d"]
+    assert [default_encoder(m) for m in MODALITIES] == ["conv1d", "conv1d", "mlp", "conv2d"]
     assert encoder_names(MODALITIES, {"env": "gru"})["env"] == "gru"
     with pytest.raises(SpecError, match=r"'lidar'; the modalities are imu\.left, env"):
         encoder_names(MODALITIES, {"lidar": "gru"})

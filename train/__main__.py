@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from robult_edge.data import load
+from robult_edge.data import Dataset, load
 from robult_edge.errors import RobultError
 from robult_edge.metrics import SCORES
 from robult_edge.nn.checkpoint import RunInfo, load_model, save_model
-from train import crossfit, distributed, loop
+from train import costs, crossfit, distributed, loop
 from train.config import TrainConfig
 from train.plan import Plan
 
@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with distributed.group(options.device):
         console = Console(quiet=not distributed.leads())
         try:
-            info = train(options.dataset, _config(options), options.out, options.resume, console)
+            dataset, config = load(options.dataset), _config(options)
+            if options.budget:
+                config = _within(costs.Budget.parse(options.budget), dataset, config, console)
+            info = train(options.dataset, config, options.out, options.resume, console)
         except RobultError as error:
             console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
             return 2
@@ -76,6 +79,19 @@ def train(
     save_model(out, fitted.weights, info)
     shutil.rmtree(out / "folds")
     return info
+
+
+def _within(
+    budget: costs.Budget, dataset: Dataset, config: TrainConfig, console: Console
+) -> TrainConfig:
+    """With encoders that fit the budget, but for modalities whose encoder is given."""
+    network = costs.Network(len(dataset.classes), config.width, config.classifier_input)
+    free = [m for m in dataset.modalities if m.name not in config.encoders]
+    with console.status("encoders within the budget"):
+        chosen = costs.fitting(free, network, budget)
+    for name, encoder in chosen.items():
+        console.print(f"{name}: {encoder}")
+    return replace(config, encoders=config.encoders | chosen)
 
 
 def _begin(out: Path, source: str, config: TrainConfig, resume: bool) -> bool:
@@ -196,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lr", type=float, default=default.lr, help="learning rate after warm-up")
     add("--width", type=int, default=default.width, help="of the latents")
     add("--encoder", action="append", default=[], metavar="MODALITY=ENCODER")
+    add("--budget", help="the best encoders of branches of so many parameters, or us: 50000, 60us")
     add("--classifier-input", choices=("z", "zu"), default=default.classifier_input)
     add("--missing", type=float, default=default.missing, help="share of samples to take away")
     add("--device", choices=("auto", "cpu", "cuda"), default=default.device)

@@ -30,10 +30,9 @@ class TrainConfig:
         tau: τ of the contrastive loss.
         lambda_l: λ_l, weight of L_lb inside L_PU.
         lambda_u: λ_u after its ramp.
-        consistency: weight, after its ramp, of what the averaged weights say of unlabelled
-            windows as they are, to be said of them as augmented by every branch and the head.
-        ramp: share of the epochs over which λ_u and ``consistency`` rise, and the classifier counts
-            as young.
+        delta: weight of L_distil: what `train.teacher` says of unlabelled windows, to be said of
+            them, augmented, by every branch and the head.
+        ramp: share of the epochs over which λ_u rises, and the classifier counts as young.
         kernel: K of the pseudo positives.
         augment: apply the augmentations that the modalities declare.
         device: "auto", "cpu" or "cuda".
@@ -61,7 +60,7 @@ class TrainConfig:
     tau: float = 0.2
     lambda_l: float = 1.0
     lambda_u: float = 0.5
-    consistency: float = 1.0
+    delta: float = 1.0
     ramp: float = 0.3
     kernel: str = "rbf"
     augment: bool = True

@@ -27,6 +27,7 @@ from train import distributed
 from train.config import TrainConfig
 from train.loop import Progress, build, pick_device, predict, read_snapshot, train_fold
 from train.plan import Plan
+from train.teacher import teach
 
 
 @dataclass(frozen=True)
@@ -239,14 +240,17 @@ def train_all(
     """
     folds = sorted({*plan.fold.tolist()})
     folds = [len(folds), *folds]
+    taught: dict[int, np.ndarray] = {}
+    if config.delta and not plan.known.all():
+        taught = teach(plan, config)
     if config.workers == 1 or distributed.world() > 1:
         for fold in folds:
-            train_fold(plan, config, fold, out, report)
+            train_fold(plan, config, fold, out, report, taught.get(fold))
         return
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     with ProcessPoolExecutor(config.workers, context, _start_worker, (queue,)) as pool:
-        jobs = {pool.submit(_work, plan, config, fold, out) for fold in folds}
+        jobs = {pool.submit(_work, plan, config, fold, out, taught.get(fold)) for fold in folds}
         while jobs:
             done, jobs = wait(jobs, timeout=0.2)
             while not queue.empty():
@@ -264,5 +268,5 @@ def _start_worker(queue: Any) -> None:
     torch.set_num_threads(1)  # folds share the cores; threads inside one would fight over them
 
 
-def _work(plan: Plan, config: TrainConfig, fold: int, out: Path) -> None:
-    train_fold(plan, config, fold, out, _queue.put)
+def _work(plan: Plan, config: TrainConfig, fold: int, out: Path, taught: np.ndarray | None) -> None:
+    train_fold(plan, config, fold, out, _queue.put, taught)

@@ -41,6 +41,8 @@ DATASETS = {
 METHODS = ("supervised", "early", "gmc", "actionmae", "shaspec", "minirocket", "robult")
 SETTINGS = "settings.json"
 """How the trainings of a folder were done."""
+COSTS = "costs.json"
+"""What branches cost by their encoder."""
 NOISE = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Spread of the noise added to every test window, in its channel's own."""
 
@@ -49,15 +51,18 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "-L_ulb": {"lambda_u": 0.0},
     "-L_lb": {"lambda_l": 0.0},
     "-L_PU": {"alpha": 0.0},
-    "-consistency": {"consistency": 0.0},
+    "-L_distil": {"delta": 0.0},
     "kernel=l1": {"kernel": "l1"},
     "kernel=l2": {"kernel": "l2"},
     "kernel=uniform": {"kernel": "uniform"},
     "classifier=z": {"classifier_input": "z"},
 }
 """Variants of Robult by what they change; the fusion rule is varied in every run anyway."""
-ENCODERS = ("gru", "transformer", "mlp")
+ENCODERS = ("rocket", "gru", "transformer", "mlp")
 MISSING = (0.3, 0.6, 0.9)
+MANY = 0.5
+"""Share of the labels with which supervised late fusion is set against Robult with ``FEW``."""
+FEW = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ class Cell:
         dataset, method: names, of DATASETS and METHODS.
         labels: fraction.
         seed: of split, labels and training.
-        variant: "default", an ablation, "encoder=<name>", "missing=<share>", or
-            "missing=unequal": shares from 0 to 0.9, rising from sensor to sensor.
+        variant: "default", an ablation, "encoder=<name>", "missing=<share>", "missing=unequal":
+            shares from 0 to 0.9, rising from sensor to sensor, or "taught": a comparator that is
+            given Robult's teacher.
     """
 
     dataset: str
@@ -99,6 +105,8 @@ class Grid:
         datasets, methods, labels, seeds: crossed, in the default variant.
         variants: of Robult, on every data set at 5 % of the labels.
         missing: methods that also run with samples missing in training, at 5 % of the labels.
+        taught: comparators that also run with Robult's teacher, at 5 % of the labels.
+        only: the variants to run of all these; every one if empty.
         rates: learning rates searched.
         config: everything else.
     """
@@ -109,22 +117,31 @@ class Grid:
     seeds: int = 5
     variants: tuple[str, ...] = (*ABLATIONS, *(f"encoder={name}" for name in ENCODERS))
     missing: tuple[str, ...] = METHODS
+    taught: tuple[str, ...] = ("supervised", "early", "gmc", "actionmae", "shaspec")
+    only: tuple[str, ...] = ()
     rates: tuple[float, ...] = (5e-4, 2e-3)
     config: TrainConfig = field(default_factory=lambda: TrainConfig(workers=1, device="cpu"))
 
     def cells(self) -> list[Cell]:
         """All of it, seed by seed, so that an unfinished evaluation is a smaller one."""
         shares = (*(f"missing={share:g}" for share in MISSING), "missing=unequal")
+        few = FEW if FEW in self.labels else self.labels[0]
+        variants = {
+            method: (
+                *(self.variants if method == "robult" else ()),
+                *(shares if method in self.missing else ()),
+                *(("taught",) if method in self.taught else ()),
+            )
+            for method in self.methods
+        }
         out = []
         for seed in range(self.seeds):
             for dataset in self.datasets:
                 out += [Cell(dataset, n, seed, m) for n in self.labels for m in self.methods]
-                few = 0.05 if 0.05 in self.labels else self.labels[0]
-                if "robult" in self.methods:
-                    out += [Cell(dataset, few, seed, "robult", v) for v in self.variants]
-                also = [m for m in self.methods if m in self.missing]
-                out += [Cell(dataset, few, seed, m, v) for m in also for v in shares]
-        return out
+                if "supervised" in self.methods and FEW in self.labels:
+                    out.append(Cell(dataset, MANY, seed, "supervised"))
+                out += [Cell(dataset, few, seed, m, v) for m in self.methods for v in variants[m]]
+        return [cell for cell in out if not self.only or cell.variant in self.only]
 
 
 QUICK = Grid(
@@ -133,6 +150,7 @@ QUICK = Grid(
     seeds=2,
     variants=(),
     missing=(),
+    taught=("supervised",),
     rates=(2e-3, 6e-3),
     config=TrainConfig(workers=1, device="cpu", folds=3, epochs=8, steps=16, batch_labelled=32),
 )
@@ -143,7 +161,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     options = _parser().parse_args(arguments)
     console = Console()
-    grid = QUICK if options.quick else Grid()
+    grid, full = QUICK if options.quick else Grid(), Grid()
+    if options.variants:
+        grid = replace(
+            grid, variants=full.variants, missing=full.missing, taught=full.taught,
+            only=tuple(options.variants),
+        )  # fmt: skip
     grid = replace(
         grid,
         datasets=tuple(options.datasets or grid.datasets),
@@ -154,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         out = options.out or ROOT / "results" / ("quick" if options.quick else "full")
         evaluate(grid, out, options.workers, console)
+        _write(out / COSTS, _costs())
     except RobultError as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
         return 2
@@ -248,6 +272,19 @@ def _same_settings(grid: Grid, out: Path) -> None:
             )
 
 
+def _costs() -> dict[str, Any]:
+    """Of the watch's sensors: a branch's by encoder, and what three of them keep by width."""
+    from train import costs
+
+    spec = load("watch").modalities[0]
+    three = [msgspec.structs.replace(spec, name=name) for name in "abc"]
+    widths = (64, 128, 256)
+    return {
+        "branch": costs.measured(spec, costs.Network(classes=7)),
+        "kept": {str(d): costs.kept(three, costs.Network(7, d)) for d in widths},
+    }
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(msgspec.json.encode(content))
@@ -273,7 +310,9 @@ def _require_classes(dataset: Dataset) -> None:
 
 
 def _changes(cell: Cell, dataset: Dataset) -> dict[str, Any]:
-    """Settings that a variant changes."""
+    """Settings that a cell changes."""
+    if cell.method != "robult":
+        return {"delta": float(cell.variant == "taught")}
     kind, _, value = cell.variant.partition("=")
     if kind == "encoder":
         return {"encoders": {m.name: value for m in dataset.modalities}}
@@ -302,6 +341,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--methods", nargs="+", choices=METHODS)
     add("--labels", nargs="+", type=float, metavar="SHARE")
     add("--seeds", type=int)
+    add(
+        "--variants",
+        nargs="+",
+        metavar="NAME",
+        choices=sorted({c.variant for c in Grid(seeds=1).cells()}),
+        help="these alone: default, taught, " + ", ".join(Grid().variants) + ", missing=<share>",
+    )
     add("--out", type=Path, help="folder of the JSON files (default: results/quick or /full)")
     add("--workers", type=int, default=2, help="processes side by side")
     return parser

@@ -26,9 +26,6 @@ from train.config import TrainConfig
 from train.feed import feed
 from train.plan import Plan, augmented, batches, draw_features, random_subset
 
-LOOKED_AT = 512
-"""Unlabelled windows that show which classes the averaged weights like too much."""
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -60,8 +57,11 @@ def train_fold(
     fold: int,
     out: Path,
     report: Callable[[Progress], None],
+    taught: np.ndarray | None = None,
 ) -> None:
     """Train on every fold but ``fold``; ``config.folds`` (no such fold) trains on all.
+
+    ``taught`` [N, K] is what `train.teacher` says of the unlabelled windows to this model.
 
     Leaves ``out/fold<k>/epoch-<e>.safetensors`` per epoch: averaged weights, with the out-of-fold
     log loss as metadata. Goes on from ``state.safetensors`` where there is one. All randomness of
@@ -84,6 +84,7 @@ def train_fold(
 
     present = torch.from_numpy(plan.present).to(device)
     y = torch.from_numpy(plan.y).to(device)
+    said_of = None if taught is None else torch.from_numpy(taught).to(device)
     mine = plan.fold != fold
     held_out, share = np.flatnonzero(~mine & plan.known), distributed.share()
     # Training draws its strata (classes) evenly, so each counts evenly here.
@@ -104,18 +105,14 @@ def train_fold(
         ramp = min(1.0, epoch / max(1.0, config.ramp * config.epochs))
         sums: dict[str, Tensor] = {}
         model.train()
-        lean = _lean(averaged, plan, mine, rng).to(device)
         drawn = batches(plan, config, mine, steps, rng)
         for step, batch in enumerate(feed(plan, drawn, share, device)):
             done, rows = epoch * steps + step, batch.rows
             x = augmented(model.f, batch.x, plan, config, Noise(generator, len(rows), share))
             with autocast(device):
-                taught = None
-                if config.consistency * ramp and not batch.labelled.all():
-                    taught = _taught(averaged, plan, batch.x, present[rows], lean, generator)
                 loss, terms, reference = _loss(
-                    model, config, plan.task, x, present[rows], y[rows], batch.labelled, taught,
-                    reference, ramp, generator,
+                    model, config, plan.task, x, present[rows], y[rows], batch.labelled,
+                    None if said_of is None else said_of[rows], reference, ramp, generator,
                 )  # fmt: skip
             descend(loss, model, ema, optimiser, config, done)
             for name, value in terms.items():
@@ -153,7 +150,7 @@ def _loss(
     ramp: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """L = L_sup + α L_PU + β L_rec + consistency; what to log; the new reference."""
+    """L = L_sup + α L_PU + β L_rec + δ L_distil; what to log; the new reference."""
     out = model.latents(distributed.encode(model.f, x, present, generator), present)
     m = present.shape[1]
     # f_0 sees all that is present and, beside it, a random subset of that.
@@ -164,10 +161,10 @@ def _loss(
     sup = torch.stack(
         [losses.l_sup(a, y, k, task) for a, k in zip(answers, seen, strict=True)]
     ).mean()
-    con = torch.zeros_like(sup)
+    distil = torch.zeros_like(sup)
     if taught is not None:
         unseen = [~labelled & present[:, i] for i in range(m)] + [~labelled, ~labelled]
-        con = torch.stack(
+        distil = torch.stack(
             [losses.l_sup(a, taught, k, task) for a, k in zip(answers, unseen, strict=True)]
         ).mean()
 
@@ -187,7 +184,7 @@ def _loss(
             alike=losses.ALIKE[task],
         )  # fmt: skip
     rec = losses.l_rec(out.h, model.reconstruct(out.h, out.z), present)
-    loss = sup + config.alpha * pu.loss + config.beta * rec + config.consistency * ramp * con
+    loss = sup + config.alpha * pu.loss + config.beta * rec + config.delta * distil
 
     truth = y.isfinite() if y.is_floating_point() else y >= 0
     judged = ~labelled & truth.reshape(len(y), -1).all(1)
@@ -198,40 +195,13 @@ def _loss(
         "loss/lb": pu.lb,
         "loss/ulb": pu.ulb,
         "loss/rec": rec.detach(),
-        "loss/consistency": con.detach(),
+        "loss/distil": distil.detach(),
         "mi_bound": pu.mi_bound,
         "pseudo/accuracy": hits,
         "pseudo/share": (~labelled).float().mean(),
         "pseudo/w": pu.w_share,
     }
     return loss, terms, pu.reference
-
-
-@torch.no_grad()
-def _taught(
-    averaged: Robult,
-    plan: Plan,
-    x: dict[str, Tensor],
-    present: Tensor,
-    lean: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """What the averaged weights say of the windows as they are [B, K]."""
-    out = averaged.latents(distributed.encode(averaged.f, x, present, generator), present)
-    said = torch.cat([out.logits, out.logits_0[:, None]], 1).float()
-    there = torch.cat([present, present.any(1, keepdim=True)], 1)
-    return losses.lessons(said, there, lean, plan.task)
-
-
-def _lean(averaged: Robult, plan: Plan, mine: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """How often labels name a class, over how often the averaged weights do [K]."""
-    unlabelled = np.flatnonzero(mine & ~plan.known)
-    if plan.task != "classification" or not len(unlabelled):
-        return torch.ones(plan.classes)
-    said = np.concatenate(predict(averaged, plan, rng.permutation(unlabelled)[:LOOKED_AT], None), 1)
-    p = torch.from_numpy(said).softmax(2).nanmean((0, 1))
-    named = torch.from_numpy(np.bincount(plan.y[mine & plan.known], minlength=plan.classes))
-    return (named + 1) / (named + 1).sum() / p.clamp(min=1e-3)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from robult_edge.errors import RobultError
 from train import plots
-from train.evaluate import NOISE, SETTINGS
+from train.evaluate import COSTS, FEW, MANY, NOISE, SETTINGS
 
 ROOT = Path(__file__).parents[1]
 OURS = ("robult", "robult-mean", "robult-head")
@@ -66,9 +66,14 @@ def render(results: Path, out: Path) -> None:
         picture = f"{dataset.replace('/', '-')}-{labels:g}.png"
         plots.draw(own, TITLES, NOISE, f"{dataset}, {labels:.0%} of the labels", pictures / picture)
         text += [f"## {dataset}, {labels:.0%} of the labels", "", *_accuracy(own)]
-        text += _paired(own) + _calibration(own) + _noise(own)
+        text += _paired(own)
+        if labels == FEW:
+            text += _efficiency(own, runs.get((dataset, MANY, "late", "default"), {}))
+        text += _calibration(own) + _noise(own)
         text += [f"![accuracy and noise](results/{picture})", ""]
         text += _variants(runs, dataset, labels)
+    if (results / COSTS).exists():
+        text += _costs(msgspec.json.decode((results / COSTS).read_bytes()))
     out.write_text("\n".join(text), encoding="utf-8")
 
 
@@ -186,6 +191,28 @@ def _paired(own: dict[str, Any]) -> list[str]:
     return _table(["", "figure", "best comparator", "difference", ""], rows)
 
 
+def _efficiency(own: dict[str, Any], many: dict[int, Any]) -> list[str]:
+    """Robult with few labels against late fusion with ten times as many, paired over seeds."""
+    rows = []
+    for rule in (rule for rule in OURS if rule in own):
+        both = sorted(own[rule].keys() & many.keys())
+        for name, figure in FIGURES.items():
+            if both:
+                mean, half = interval([figure(own[rule][s]) - figure(many[s]) for s in both])
+                seen = {s: many[s] for s in both}
+                rows.append(
+                    [TITLES[rule], name, _spread(own[rule], figure), _spread(seen, figure),
+                     f"{mean:+.3f} ± {half:.3f}", verdict(mean, half)]
+                )  # fmt: skip
+    if not rows:
+        return []
+    return [
+        f"Against supervised late fusion with {MANY:.0%} of the labels, ten times as many:",
+        "",
+        *_table(["", "figure", f"{FEW:.0%}", f"late fusion, {MANY:.0%}", "difference", ""], rows),
+    ]
+
+
 def _calibration(own: dict[str, Any]) -> list[str]:
     columns: list[Figure] = [
         mean_of("ece"),
@@ -240,6 +267,27 @@ def _area(values: np.ndarray) -> float:
     return float(middles @ np.diff((0, *NOISE)) / NOISE[-1])
 
 
+def _costs(costs: dict[str, Any]) -> list[str]:
+    branch = [
+        [name, f"{c['parameters']:,}", f"{c['flops'] / 1e3:,.0f}", f"{c['us']:.0f}"]
+        for name, c in costs["branch"].items()
+    ]
+    kept = [[f"{width}", f"{n:,}"] for width, n in costs["kept"].items()]
+    return [
+        "## Costs",
+        "",
+        "A branch of the watch (3 × 128 samples, 7 classes) by its encoder; microseconds are of",
+        "one window on ONNX Runtime, one thread, on the machine that made this page. Branches",
+        "share nothing that grows: M sensors cost M times this. `python -m train.costs` measures",
+        "other data, and `python -m train --budget 60us` picks what fits.",
+        "",
+        *_table(["encoder", "parameters", "kFLOP", "us"], branch),
+        "Kept at inference with three such sensors, the fusion head included:",
+        "",
+        *_table(["width", "parameters"], kept),
+    ]
+
+
 def _variants(runs: Runs, dataset: str, labels: float) -> list[str]:
     rows = []
     for (d, n, rule, variant), seeds in runs.items():
@@ -256,7 +304,7 @@ def _variants(runs: Runs, dataset: str, labels: float) -> list[str]:
         return []
     return [
         "Variants, paired difference to the same method as it is: pieces taken out, other",
-        "encoders, and samples missing in training.",
+        "encoders, samples missing in training, and comparators that are given Robult's teacher.",
         "",
         *_table(["method", "variant", "mean", "worst", "all alive"], rows),
     ]

@@ -51,7 +51,7 @@ def channel_stats(recordings: Callable[[], Iterable[np.ndarray]], hop: int) -> C
         low=_numbers(_quantile(low, n)),
         high=_numbers(0.0 - _quantile(high, n)),
         spread=_numbers(_quantile(spread, hops)),
-        hop=_hop_stats(recordings(), hop),
+        hop=_hop_stats(recordings, hop),
     )
 
 
@@ -88,47 +88,75 @@ def _quantile(least: np.ndarray, n: int) -> np.ndarray:
     return a + (b - a) * (place - below)
 
 
-def _hop_stats(recordings: Iterable[np.ndarray], hop: int) -> HopStats | None:
-    """How time series [n, C] moved within hops; None where two hops in a row were never seen.
-
-    From the first recordings alone where there are very many: these are quantiles of hops.
-    """
+def _hop_stats(recordings: Callable[[], Iterable[np.ndarray]], hop: int) -> HopStats | None:
+    """How time series [n, C] moved within hops; None where two hops in a row were never seen."""
     if hop < faults.SHORTEST_HOP:
         return None
-    singles: list[np.ndarray] = []
-    pairs: list[np.ndarray] = []
-    leans: list[np.ndarray] = []
-    looked_at = 0
-    for samples in recordings:
-        if samples.ndim > 2:
-            return None
-        looked_at += samples.size
-        if looked_at > ENOUGH and pairs:
-            break
-        hops = samples[: len(samples) // hop * hop].reshape(-1, hop, samples.shape[1])
-        whole = np.isfinite(hops).all((1, 2))
-        singles.append(hops[whole])
-        pairs.append(np.concatenate([hops[:-1], hops[1:]], 1)[whole[:-1] & whole[1:]])
-        if len(hops) >= RUN_HOPS:
-            means = sliding_window_view(faults.level(hops), RUN_HOPS, 0).mean(-1)
-            leans.append(np.linalg.norm(means[np.isfinite(means).all(1)], axis=1))
-    single, pair = np.concatenate(singles), np.concatenate(pairs)
-    lean = np.concatenate(leans) if leans else np.empty(0)
-    if not len(pair):
-        return None
-    steps = faults.steps(single)
-    bends = np.abs(faults.steps(steps))
-    usual = bends.mean((0, 1), dtype=np.float64)
+    total, n = np.zeros(1), 0
+    for hops in _hops(recordings(), hop):
+        bends = _bends(hops[_whole(hops)])
+        total, n = total + bends.sum((0, 1), dtype=np.float64), n + bends.shape[0] * bends.shape[1]
+    usual = total / max(n, 1)
     usual = np.where(usual > 0, usual, 1.0)
+
+    each = [_moves(hops, 1 / usual) for hops in _hops(recordings(), hop)]
+    if not each:
+        return None
+    level, length, roughness, repeats, spikiness, lean = map(
+        np.concatenate, zip(*each, strict=True)
+    )
+    if not len(level):
+        return None
     return HopStats(
-        level=_ranges(faults.level(pair)),
-        roughness=_ranges(faults.roughness(bends)),
-        repeats=_numbers(np.quantile(faults.repeats(steps), 1 - TAIL, axis=0)),
+        level=_ranges(level),
+        roughness=_ranges(roughness),
+        repeats=_numbers(np.quantile(repeats, 1 - TAIL, axis=0)),
         usual=_numbers(usual),
-        length=_range(faults.length(pair)),
-        spikiness=_range(faults.spikiness(bends, 1 / usual)),
+        length=_range(length),
+        spikiness=_range(spikiness),
         lean=_numbers(np.quantile(lean, [1 - TAIL]))[0] if len(lean) else inf,
     )
+
+
+def _hops(recordings: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:
+    """The hops [k, hop, C] of each recording of a time series.
+
+    Of the first recordings alone where there are very many: quantiles are made of them.
+    """
+    looked_at = 0
+    for samples in recordings:
+        if samples.ndim > 2 or looked_at > ENOUGH:
+            return
+        looked_at += samples.size
+        yield samples[: len(samples) // hop * hop].reshape(-1, hop, samples.shape[1])
+
+
+def _moves(hops: np.ndarray, per_usual: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Level, length, roughness, repeats, spikiness and lean of one recording's hops [k, hop, C]."""
+    whole = _whole(hops)
+    pairs = np.concatenate([hops[:-1], hops[1:]], 1)[whole[:-1] & whole[1:]]
+    bends = _bends(hops[whole])
+    lean = np.empty(0)
+    if len(hops) >= RUN_HOPS:
+        means = sliding_window_view(faults.level(hops), RUN_HOPS, 0).mean(-1)
+        lean = np.linalg.norm(means[np.isfinite(means).all(1)], axis=1)
+    return (
+        faults.level(pairs),
+        faults.length(pairs),
+        faults.roughness(bends),
+        faults.repeats(faults.steps(hops[whole])),
+        faults.spikiness(bends, per_usual),
+        lean,
+    )
+
+
+def _whole(hops: np.ndarray) -> np.ndarray:
+    """Hops [k] without a NaN."""
+    return np.isfinite(hops).all((1, 2))
+
+
+def _bends(hops: np.ndarray) -> np.ndarray:
+    return np.abs(faults.steps(faults.steps(hops)))
 
 
 def _ranges(values: np.ndarray) -> tuple[Range, ...]:

@@ -304,42 +304,19 @@ LINKS: dict[Task, Callable[[Tensor], Tensor]] = {
 """What the network answers, as probabilities or values."""
 
 
-def consensus(logits: Tensor, there: Tensor, task: Task) -> Tensor:
-    """What the answers that exist say on average: probabilities or values, [B, K].
+def pseudo_labels(logits: Tensor, there: Tensor, task: Task) -> Tensor:
+    """ỹ of unlabelled windows, [B] or [B, K]: the average of the answers, made a truth of the task.
 
     Args:
         logits: [B, A, K] of A answers.
-        there: [B, A] bool.
+        there: [B, A] bool, which of them exist.
         task: what is asked.
     """
     answers = LINKS[task](logits) * there[:, :, None]
-    return answers.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
-
-
-def pseudo_labels(logits: Tensor, there: Tensor, task: Task) -> Tensor:
-    """ỹ of unlabelled windows, [B] or [B, K]: their `consensus`, made a truth of the task."""
-    mean = consensus(logits, there, task)
+    mean = answers.sum(1) / there.sum(1, keepdim=True).clamp(min=1)
     if task == "classification":
         return mean.argmax(1)
     return (mean >= 0.5).long() if task == "multilabel" else mean
-
-
-def lessons(logits: Tensor, there: Tensor, lean: Tensor, task: Task) -> Tensor:
-    """What a mean teacher (Tarvainen & Valpola 2017) says of unlabelled windows, [B, K].
-
-    The `consensus` of its answers: every sensor learns from all. Of classes, with the teacher's
-    liking for some of them taken out (distribution alignment, Berthelot et al. 2020).
-
-    Args:
-        logits, there: see `consensus`.
-        lean: [K], how often a class is to be said, over how often the teacher says it.
-        task: what is asked.
-    """
-    mean = consensus(logits, there, task)
-    if task != "classification":
-        return mean
-    aligned = mean * lean
-    return aligned / aligned.sum(1, keepdim=True).clamp(min=1e-9)
 
 
 def pseudo_hits(guess: Tensor, y: Tensor, task: Task) -> Tensor:

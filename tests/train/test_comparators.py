@@ -155,3 +155,12 @@ def test_all_networks_stand_on_the_same_encoders(plan):
         assert [type(f[1]) for f in network.f] == [
             type(f[1]) for f in Encoders(plan.modalities, CONFIG.width, {})
         ]
+
+
+def test_a_taught_comparator_learns_from_the_teacher_and_from_no_hidden_label(plan):
+    config = dataclasses.replace(CONFIG, epochs=1, steps=2, delta=1.0)
+    lies = dataclasses.replace(plan, y=np.where(plan.known, plan.y, 1 - plan.y))
+    one, two = (neural.fit(p, config, (4e-3,), Early).oof for p in (plan, lies))
+    np.testing.assert_array_equal(one, two)
+    alone = neural.fit(plan, dataclasses.replace(config, delta=0.0), (4e-3,), Early).oof
+    assert not np.array_equal(one, alone)

@@ -19,6 +19,7 @@ from train.comparators.shape import Windows
 from train.config import TrainConfig
 from train.feed import feed
 from train.plan import Plan, augmented, batches, draw_features
+from train.teacher import teach
 
 
 class Network(nn.Module, ABC):
@@ -67,7 +68,12 @@ class Trained:
 
 
 def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -> Trained:
-    """Choose learning rate and epochs by the out-of-fold log loss, then train on everything."""
+    """Choose learning rate and epochs by the out-of-fold log loss, then train on everything.
+
+    With ``config.delta`` the network is given Robult's teacher too: what that names an unlabelled
+    window counts as its label, in whatever loss the method has.
+    """
+    taught = teach(plan, config) if config.delta and not plan.known.all() else {}
     rows = np.flatnonzero(plan.known)
     y = plan.y[rows]
     fair = (1 / np.bincount(y, minlength=plan.classes).clip(1))[y]
@@ -85,7 +91,7 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
             here = plan.fold[rows] == fold
             if not here.any():
                 continue
-            for epoch, network in enumerate(train(plan, trial, fold, build)):
+            for epoch, network in enumerate(train(plan, trial, fold, build, taught.get(fold))):
                 said[epoch, here] = table(network, *_of(plan, rows[here]))
                 costs[epoch] += loop.oof_loss(said[epoch, here], y[here], fair[here])
         epoch = crossfit.best_epoch(costs, config)
@@ -94,11 +100,14 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
     assert best is not None
     _, lr, epoch, oof = best
     everything = len(folds)
-    *_, network = train(plan, replace(config, lr=lr, epochs=epoch + 1), everything, build)
+    chosen = replace(config, lr=lr, epochs=epoch + 1)
+    *_, network = train(plan, chosen, everything, build, taught.get(everything))
     return Trained(network, oof, y, {"lr": lr, "epochs": epoch + 1})
 
 
-def train(plan: Plan, config: TrainConfig, fold: int, build: Build) -> Iterator[Network]:
+def train(
+    plan: Plan, config: TrainConfig, fold: int, build: Build, taught: np.ndarray | None = None
+) -> Iterator[Network]:
     """Train on every fold but ``fold``; the network of averaged weights after every epoch.
 
     The next epoch goes on writing into what was yielded.
@@ -111,7 +120,9 @@ def train(plan: Plan, config: TrainConfig, fold: int, build: Build) -> Iterator[
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
-    present, y = torch.from_numpy(plan.present), torch.from_numpy(plan.y)
+    present, y = torch.from_numpy(plan.present), plan.y
+    if taught is not None:
+        y = np.where(plan.known, y, taught.argmax(1))
     mine = plan.fold != fold
     steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
     for epoch in range(config.epochs):
@@ -126,7 +137,9 @@ def train(plan: Plan, config: TrainConfig, fold: int, build: Build) -> Iterator[
             x = augmented(
                 network.f, batch.x, plan, config, Noise(generator, len(rows), slice(None))
             )
-            loss = network.loss(x, present[rows], y[rows], batch.labelled, generator)
+            labelled = batch.labelled if taught is None else torch.ones_like(batch.labelled)
+            truth = torch.from_numpy(y[rows.numpy()])
+            loss = network.loss(x, present[rows], truth, labelled, generator)
             loop.descend(loss, network, ema, optimiser, config, epoch * steps + step)
         yield averaged
 

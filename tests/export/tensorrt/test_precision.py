@@ -12,7 +12,6 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.onnx import write
 from export.tensorrt import int8, precision
 from export.tensorrt.build import Settings, build
 from export.tensorrt.graphs import on_cpu
@@ -25,6 +24,7 @@ from robult_edge.data.watch import MODALITIES
 from robult_edge.errors import EngineError
 from robult_edge.golden import Graph
 from robult_edge.nn import encoders
+from robult_edge.nn.graph import write
 
 Converted = dict[Precision, list[ModelProto]]
 

@@ -1,0 +1,123 @@
+"""train.teacher: what ridge regression says of windows whose labels are not known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+
+from robult_edge.data import load
+from train.config import TrainConfig
+from train.crossfit import make_plan
+from train.plan import Plan
+from train.teacher import PENALTIES, Kernel, ridge, teach
+
+torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
+CONFIG = TrainConfig(labels=0.1, folds=2)
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return make_plan(load("synthetic:windows=400,modalities=2,groups=8,classes=3"), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def said(plan: Plan) -> dict[int, np.ndarray]:
+    return teach(plan, CONFIG)
+
+
+def right(plan: Plan, answers: np.ndarray, rows: np.ndarray) -> float:
+    return float((answers.argmax(1) == plan.y)[rows].mean())
+
+
+def test_it_names_what_it_was_not_told(plan: Plan, said: dict[int, np.ndarray]) -> None:
+    everything = max(said)
+    assert said.keys() == {*plan.fold.tolist(), everything}
+    assert right(plan, said[everything], ~plan.known) > 0.6  # a coin says 0.33
+    for answers in said.values():
+        np.testing.assert_allclose(answers[~plan.known].sum(1), 1, rtol=1e-5)
+        assert not answers[plan.known].any()
+
+
+def test_labels_of_the_fold_left_out_change_nothing(
+    plan: Plan, said: dict[int, np.ndarray]
+) -> None:
+    other = replace(plan, y=np.where(plan.fold == 0, (plan.y + 1) % 3, plan.y))
+    np.testing.assert_array_equal(teach(other, CONFIG)[0], said[0])
+    assert not np.array_equal(teach(other, CONFIG)[1], said[1])
+
+
+def test_truth_outside_the_budget_changes_nothing(plan: Plan, said: dict[int, np.ndarray]) -> None:
+    lies = replace(plan, y=np.where(plan.known, plan.y, (plan.y + 1) % 3))
+    for fold, answers in teach(lies, CONFIG).items():
+        np.testing.assert_array_equal(answers, said[fold])
+
+
+def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
+    rng = np.random.default_rng(0)
+    present = plan.present.copy()
+    present[::3, 1] = False
+    windows = {name: w.copy() for name, w in plan.windows.items()}
+    windows["s1"][::3] = np.nan
+    holes = replace(plan, windows=windows, present=present)
+    one, both = (Kernel(p, np.arange(20), np.random.default_rng(0)) for p in (holes, plan))
+    rows = rng.permutation(len(plan.y))[:50]
+    assert np.isfinite(one(rows)).all()
+    whole = rows[present[rows].all(1)]
+    assert np.abs(one(whole)[:, 1:3] - both(whole)[:, 1:3]).max() < 0.2  # drawn from other windows
+    assert right(plan, teach(holes, CONFIG)[2], ~plan.known) > 0.6
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_the_formula_is_sklearns_and_its_left_out_answers_are_refits(task: str) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(40, 6))
+    y = x @ rng.normal(size=(6, 3)) + 0.3 * rng.normal(size=(40, 3))
+    truth = {"classification": y.argmax(1), "multilabel": (y > 0).astype(int), "regression": y}[
+        task
+    ]
+    targets = {
+        "classification": 2 * np.eye(3)[y.argmax(1)] - 1,
+        "multilabel": 2.0 * (y > 0) - 1,
+        "regression": y,
+    }[task]
+    mine = np.arange(40) < 30
+    kernel = x @ x.T
+    fitted = ridge(kernel, truth, mine, 3, task)  # type: ignore[arg-type]
+    assert not fitted.weights[~mine].any()
+
+    middle = targets[mine].mean(0)
+    best = np.inf
+    for penalty in PENALTIES * kernel[:30, :30].diagonal().mean():
+        unseen = [
+            KernelRidge(alpha=penalty)
+            .fit(np.delete(x[:30], i, 0), np.delete(targets[:30], i, 0) - middle)
+            .predict(x[i : i + 1])[0]
+            + middle
+            for i in range(30)
+        ]
+        cost = np.square(unseen - targets[:30]).mean()
+        if cost < best:
+            best, model = cost, KernelRidge(alpha=penalty).fit(x[:30], targets[:30] - middle)
+    np.testing.assert_allclose(
+        kernel[30:] @ fitted.weights + fitted.middle, model.predict(x[30:]) + middle, atol=1e-8
+    )
+
+
+def test_values_and_vectors_have_a_teacher_too() -> None:
+    source = "synthetic:windows=400,modalities=2,groups=8,classes=3"
+    plan = make_plan(load(source), CONFIG)
+    short = tuple(
+        type(m)(**{f: getattr(m, f) for f in m.__struct_fields__} | {"window": 1, "hop": 1})
+        for m in plan.modalities
+    )
+    vectors = {name: w[:, :, :1].copy() for name, w in plan.windows.items()}
+    rng = np.random.default_rng(0)
+    y = np.stack([vectors["s0"][:, 0, 0], rng.normal(size=len(plan.fold))], 1).astype(np.float32)
+    plan = replace(plan, modalities=short, windows=vectors, y=y, task="regression", classes=2)
+    values = teach(plan, CONFIG)[2][~plan.known]
+    truth = y[~plan.known]
+    assert np.corrcoef(values[:, 0], truth[:, 0])[0, 1] > 0.95

@@ -1,0 +1,168 @@
+"""The teacher: kernel ridge regression on MiniRocket's features of all sensors at once.
+
+From few labels a young network names unlabelled windows badly, and then learns from what it said.
+A ridge on fixed features needs no training: it is a formula, and of *other windows of the same
+groups* it is right far more often. So it is asked once, before training, and every branch and the
+head learn to say what it said. It is no model for deployment: it needs all its sensors, and noise
+of a fifth of a channel's spread undoes it. What learns from it is judged on other groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from robult_edge import fusion
+from robult_edge.calibration import LOG_LOSSES, fit_temperature
+from robult_edge.modality import ModalitySpec
+from robult_edge.nn.minirocket import LENGTH, MiniRocket
+from robult_edge.task import Task
+from train.config import TrainConfig
+from train.plan import FITTED_TO, Plan
+
+FEATURES = 84 * 24
+MOST = 3000
+"""Labelled windows that it learns from, at most."""
+PENALTIES = np.logspace(-4, 2, 13)
+"""Tried, in means of the kernel's diagonal."""
+CHUNK = 512
+
+
+def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
+    """What the ridge says of unlabelled windows to each model that a cross-fit trains.
+
+    Returns:
+        Per fold left out, and for the model on everything under the number of folds: [N, K]
+        float32 probabilities or values; zeros where labels are known.
+    """
+    rng = np.random.default_rng([config.seed, 5])
+    known = np.sort(rng.permutation(np.flatnonzero(plan.known))[:MOST])
+    folds = sorted({*plan.fold.tolist()})
+    y = plan.y[known]
+    kernel = Kernel(plan, known, rng)
+    among = np.concatenate([kernel(rows) for rows in chunks(known)])
+    ridges = {
+        fold: ridge(among, y, plan.fold[known] != fold, plan.classes, plan.task)
+        for fold in [*folds, len(folds)]
+    }
+    said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in ridges}
+    for rows in chunks(np.flatnonzero(~plan.known)):
+        products = kernel(rows)
+        for fold, answer in ridges.items():
+            said[fold][rows] = answer(products)
+    return said
+
+
+def chunks(rows: np.ndarray) -> list[np.ndarray]:
+    """So many rows that their windows and features fit in memory."""
+    return [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+
+
+class Kernel:
+    """Inner products of windows with those at ``known``: each sensor's features, side by side.
+
+    An absent sensor's features are zeros, their mean.
+
+    Args:
+        plan: holds the windows.
+        known: [n] rows of the plan.
+        rng: draws MiniRocket's features.
+    """
+
+    def __init__(self, plan: Plan, known: np.ndarray, rng: np.random.Generator) -> None:
+        self._plan = plan
+        self._features = []
+        for m, there in zip(plan.modalities, plan.present.T, strict=True):
+            rows = np.sort(rng.permutation(np.flatnonzero(there))[:FITTED_TO])
+            self._features.append(_features(m, plan.windows[m.name][rows], rng))
+        self._known = np.concatenate([self._of(rows) for rows in chunks(known)])
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """[len(rows), n], float32."""
+        return self._of(rows) @ self._known.T
+
+    def _of(self, rows: np.ndarray) -> np.ndarray:
+        parts = []
+        for i, (m, features) in enumerate(zip(self._plan.modalities, self._features, strict=True)):
+            found = features(self._plan.windows[m.name][rows])
+            found[~self._plan.present[rows, i]] = 0
+            parts.append(found / np.float32(found.shape[1] ** 0.5))
+        return np.concatenate(parts, 1)
+
+
+def _features(
+    spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Windows [n, *window_shape] → features [n, F]: MiniRocket's of a series, or the values."""
+    assert spec.stats is not None
+    shape = (-1, *[1] * (len(spec.window_shape) - 1))
+    mean, std = (np.array(v, np.float32).reshape(shape) for v in (spec.stats.mean, spec.stats.std))
+    if spec.size is not None or spec.window < LENGTH or not len(some):
+        return lambda x: ((x - mean) / std).reshape(len(x), -1)
+    rocket = MiniRocket(len(spec.channels), spec.window, FEATURES)
+    rocket.fit(torch.from_numpy((some - mean) / std), rng)
+
+    def features(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return torch.cat(
+                [rocket(part) for part in torch.from_numpy((x - mean) / std).split(64)]
+            ).numpy()
+
+    return features
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Kernel ridge regression: products with the known windows [B, n] → answers [B, K].
+
+    Attributes:
+        weights: [n, K].
+        middle: [K], what it says of nothing.
+        temperature: of its scores.
+        task: what is asked.
+    """
+
+    weights: np.ndarray
+    middle: np.ndarray
+    temperature: float
+    task: Task
+
+    def __call__(self, products: np.ndarray) -> np.ndarray:
+        return fusion.LINKS[self.task]((products @ self.weights + self.middle) / self.temperature)
+
+
+def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, task: Task) -> Ridge:
+    """Fit to the known windows that are ``mine``; penalty and temperature by leaving one out.
+
+    What is said of a window by the fit without it is its target less c_i / (G⁻¹)_ii, with
+    G⁻¹ the inverse of the penalised kernel and c its weights (Rifkin & Lippert 2007, eq. 9).
+
+    Args:
+        kernel: [n, n] among the known windows.
+        y: their truth [n] or [n, K].
+        mine: [n] bool.
+        classes: K.
+        task: what is asked.
+    """
+    y = y[mine]
+    targets = {
+        "classification": lambda: 2 * np.eye(classes)[y] - 1,
+        "multilabel": lambda: 2.0 * y - 1,
+        "regression": lambda: y.astype(float),
+    }[task]()
+    middle = targets.mean(0)
+    values, q = np.linalg.eigh(kernel[np.ix_(mine, mine)].astype(float))
+    best, least, unseen = np.zeros_like(targets), np.inf, targets
+    for penalty in PENALTIES * values.mean():
+        inverse = (q / (values + penalty)) @ q.T
+        weights = inverse @ (targets - middle)
+        left_out = targets - weights / inverse.diagonal()[:, None]
+        cost = float(np.square(left_out - targets).mean())
+        if cost < least:
+            best, least, unseen = weights, cost, left_out
+    weights = np.zeros((len(mine), targets.shape[1]))
+    weights[mine] = best
+    return Ridge(weights, middle, fit_temperature(unseen, y, LOG_LOSSES[task]), task)

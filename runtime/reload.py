@@ -127,9 +127,9 @@ class Reloader:
             replaced = swap.result(SWAP_S)
         except FutureTimeout:
             if swap.cancel():
-                new.engines.close()
+                new.close()
                 raise RobultError(
                     f"the loop has not turned for {SWAP_S:g} s; see /livez, and reload again"
                 ) from None
             replaced = swap.result()
-        replaced.engines.close()
+        replaced.close()

@@ -15,9 +15,7 @@ import numpy as np
 
 from robult_edge import conformal, fusion, subsets
 from robult_edge.fusion import Rule
-
-RULES: dict[Rule, int] = {"pool": 0, "mean": 1}
-BLOCK = 128
+from runtime.backends.kernels import BLOCK, ROW, RULES, Answers, Fusion, grid
 
 Argument = ctypes.Structure | ctypes.c_void_p
 Place = Callable[[np.ndarray], int]
@@ -33,25 +31,8 @@ class Machine(Protocol):
         """Call ``name``; the arrays placed for its arguments hold afterwards what it wrote."""
 
 
-ROW = np.dtype([("threshold", "f8"), ("uses", "u4"), ("weights", "f4", subsets.MAX_MODALITIES + 1)])
 SPAN = np.dtype([("ring", "u8"), ("first", "u8")])
 STATISTICS = ("min", "max", "sum", "squares", "travel", "broken")
-
-
-class Fusion(ctypes.Structure):
-    """As in native/fusion.hpp."""
-
-    _fields_ = (
-        ("logits", ctypes.c_void_p * (subsets.MAX_MODALITIES + 1)),
-        *((name, ctypes.c_void_p) for name in ("alive", "temperature", "table")),
-        *((name, ctypes.c_int32) for name in ("batch", "modalities", "classes", "rule")),
-    )
-
-
-class Answers(ctypes.Structure):
-    """As in native/fusion.hpp."""
-
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("p", "own", "top", "set"))
 
 
 class Spans(ctypes.Structure):
@@ -133,7 +114,7 @@ class FusionCase:
         batch = len(self.alive)
         machine.run(
             "robult_fuse",
-            (ceil(batch * 32 / BLOCK), 1),
+            grid(batch),
             lambda place: (
                 Fusion(
                     tuple(map(place, self.logits)),

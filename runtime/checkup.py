@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runtime import jetson
+from runtime import fatbin, jetson
 
 if TYPE_CHECKING:
     from robult_edge.bundle import Bundle, Engine
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 State = Literal["ok", "lacking", "broken"]
 CORE = {"numpy": "numpy", "pyzmq": "zmq", "msgspec": "msgspec", "onnxruntime": "onnxruntime"}
 """Packages without which nothing is served, and the modules they bring."""
-FATBIN = Path(__file__).parents[1] / "build" / "native" / "robult_native.fatbin"
 RUNS, WARM_UP, LONGEST_S = 300, 20, 2.0
 """How often a graph is timed, unless that takes longer."""
 
@@ -136,11 +135,14 @@ def accelerators() -> Iterator[Finding]:
     extra = "pip install 'robult-edge[tensorrt]', where CUDA's nvcc and headers are"
     yield _package("nvidia", "pycuda", "pycuda.driver", "lacking", extra)
     yield _package("nvidia", "cuda-bindings", "cuda.bindings", "lacking", extra)
-    if FATBIN.is_file():
-        yield Finding("nvidia", "native fatbin", "ok", f"{FATBIN.stat().st_size / 1e3:.0f} kB")
-    else:
-        mend = "make native, where nvcc is; everything works without it"
-        yield Finding("nvidia", "native fatbin", "lacking", f"no {FATBIN}", mend)
+    try:
+        kernels = fatbin.find()
+        said = f"{kernels}, {kernels.stat().st_size / 1e3:.0f} kB"
+        yield Finding("nvidia", "native fatbin", "ok", said)
+    except EngineError as error:
+        said, _, mend = str(error).partition("; ")
+        mend = f"{mend}; without it the host fuses"
+        yield Finding("nvidia", "native fatbin", "lacking", said, mend)
 
 
 def _package(topic: str, package: str, module: str, otherwise: State, mend: str) -> Finding:

@@ -129,8 +129,7 @@ def engines(path: Path, flavour: Flavour, most: int, replay: bool = True) -> lis
         engine = nvidia.find(graph.entry.engines, graph.entry.onnx.sha256, "fp32", wanted)
         if engine is None:
             raise RobultError(f"{graph.name} has no engine")
-        plan = found.file(engine.plan).read_bytes()
-        loaded.append(TensorRtBackend(plan, flavour, engine.batch, replay))
+        loaded.append(TensorRtBackend(found.plan(engine), flavour, engine.batch, replay))
     return loaded
 
 

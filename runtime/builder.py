@@ -137,13 +137,16 @@ class Builder:
 
 
 def lacking(found: Bundle, wanted: nvidia.Target) -> list[str]:
-    """Graphs without an engine for ``wanted``, of whichever precision."""
+    """Graphs without a whole engine for ``wanted``, of whichever precision."""
     manifest = found.manifest
     entries: tuple[Branch | Head, ...] = (*manifest.branches, manifest.head)
     return [
         name
         for name, entry in zip((*manifest.names, "fusion head"), entries, strict=True)
-        if all(nvidia.misfit(engine, entry.onnx.sha256, wanted) for engine in entry.engines)
+        if all(
+            nvidia.misfit(engine, entry.onnx.sha256, wanted) or found.flaw(engine)
+            for engine in entry.engines
+        )
     ]
 
 

@@ -211,6 +211,10 @@ def fitting(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
     wanted = {flavour: _target(flavour) for flavour in nvidia.MODULES}
     for graph in graphs:
         for engine in graph.entry.engines:
+            flaw = found.flaw(engine)
+            if flaw:
+                yield Finding("engines", graph.name, "lacking", flaw.partition("; ")[0], mend)
+                continue
             misfit = _misfit(graph, engine, wanted[engine.flavour])
             state: State = "lacking" if misfit else "ok"
             said = f"{engine.plan.file}: {misfit or f'{engine.precision}, for this machine'}"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from robult_edge import nvidia
-from robult_edge.bundle import Branch, Bundle, Flavour, Head, Precision
+from robult_edge.bundle import Branch, Bundle, Engine, Flavour, Head, Precision
 from robult_edge.errors import EngineError, RobultError
 from robult_edge.nvidia import Target
 from robult_edge.trt_log import collector, freed_on_failure
@@ -28,21 +28,27 @@ def load(bundle: Bundle, entry: Branch | Head, precision: Precision) -> TensorRt
     """The bundle's engine of a graph that fits this machine.
 
     Raises:
-        EngineError: none fits, and why; or TensorRT does not take it.
+        EngineError: none fits or is whole, and why; or TensorRT does not take it.
         MissingExtraError: what drives the GPU is not installed.
     """
-    engines = [engine for engine in entry.engines if engine.precision == precision]
-    against = []
+    engines: list[Engine] = []
+    against: list[str] = []
+    for engine in entry.engines:
+        if engine.precision == precision:
+            flaw = bundle.flaw(engine)
+            if flaw is None:
+                engines.append(engine)
+            else:
+                against.append(flaw)
     for flavour in dict.fromkeys(engine.flavour for engine in engines):
         try:
             wanted = here(flavour)
         except RobultError as error:
             against.append(str(error))
             continue
-        engine = nvidia.find(engines, entry.onnx.sha256, precision, wanted)
-        if engine is not None:
-            plan = bundle.file(engine.plan).read_bytes()
-            return TensorRtBackend(plan, engine.flavour, engine.batch)
+        found = nvidia.find(engines, entry.onnx.sha256, precision, wanted)
+        if found is not None:
+            return TensorRtBackend(bundle.plan(found), found.flavour, found.batch)
         against += [
             f"{engine.plan.file}: {nvidia.misfit(engine, entry.onnx.sha256, wanted)}"
             for engine in engines

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -223,7 +224,7 @@ class Bundle(msgspec.Struct, frozen=True):
     Attributes:
         path: where it lies.
         manifest: of it.
-        cache: where engines may lie that are not in ``path``.
+        cache: where engines may lie too; see `runtime.enginecache`.
     """
 
     path: Path
@@ -236,8 +237,11 @@ class Bundle(msgspec.Struct, frozen=True):
         Raises:
             BundleError: it is missing, or not what the manifest names.
         """
-        here = self.path if self.cache is None or self.file(engine.plan).is_file() else self.cache
-        return _content(here, engine.plan, "build it again with python -m export.tensorrt")
+        mend = "build it again with python -m export.tensorrt"
+        if self.cache is not None:
+            with suppress(BundleError):
+                return _content(self.cache, engine.plan, mend)
+        return _content(self.path, engine.plan, mend)
 
     def flaw(self, engine: Engine) -> str | None:
         """Why a serialised engine cannot be used; None if it is whole."""

@@ -53,12 +53,15 @@ class Finding:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def examine(engines: str, key: str | None = None, root: Path = Path("/")) -> Iterator[Finding]:
+def examine(
+    engines: str, key: str | None = None, cache: str | None = None, root: Path = Path("/")
+) -> Iterator[Finding]:
     """Look at everything.
 
     Args:
         engines: the bundle, or the parent of its ``engines/``.
         key: public key file that the bundle must be signed for.
+        cache: folder of engines that were built here.
         root: of the file system that a Jetson is read from.
     """
     yield from _safely("machine", "broken", machine(root))
@@ -69,7 +72,7 @@ def examine(engines: str, key: str | None = None, root: Path = Path("/")) -> Ite
         return
     yield from _safely("nvidia", "lacking", accelerators())
     yield from _safely("ports", "lacking", ports())
-    yield from _safely("bundle", "broken", served(engines, key))
+    yield from _safely("bundle", "broken", served(engines, key, cache))
 
 
 def _safely(topic: str, otherwise: State, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -176,13 +179,15 @@ def ports() -> Iterator[Finding]:
                 yield Finding("ports", name, "ok", f"{address} is free")
 
 
-def served(engines: str, key: str | None) -> Iterator[Finding]:
+def served(engines: str, key: str | None, cache: str | None) -> Iterator[Finding]:
     """The bundle, its engines, and what runs its graphs how well."""
-    from robult_edge import bundle, golden, signature
+    from robult_edge import golden, signature
     from robult_edge.errors import RobultError
+    from runtime import enginecache
+    from runtime.config import Config
 
     try:
-        found = bundle.load(engines, key)
+        found = enginecache.load(Config(engines, bundle_key=key, engine_cache=cache))
         graphs = golden.graphs(found)
     except (RobultError, OSError) as error:
         yield Finding("bundle", engines, "broken", _line(error))

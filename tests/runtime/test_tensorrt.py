@@ -238,6 +238,36 @@ def test_one_graph_may_fall_back_alone(gpu: StandIn, shipped: Bundle, tmp_path: 
     engines.close()
 
 
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [(Path.unlink, "missing"), (lambda f: f.write_bytes(b"another"), "sha256 is")],
+)
+def test_a_damaged_engine_is_set_aside_alone_and_never_read(
+    gpu: StandIn,
+    shipped: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[Path], None],
+    says: str,
+) -> None:
+    made = with_engines(shipped, tmp_path)
+    harm(made.path / "gyro.plan")
+    given: list[bytes] = []
+    deserialise = standin.Runtime.deserialize_cuda_engine
+
+    def watched(self: standin.Runtime, plan: bytes) -> standin.Engine | None:
+        given.append(plan)
+        return deserialise(self, plan)
+
+    monkeypatch.setattr(standin.Runtime, "deserialize_cuda_engine", watched)
+    engines = Engines(bundle.load(made.path))
+    acc, gyro, head = engines.graphs
+    assert (acc.choice, head.choice) == ("tensorrt-fp32", "tensorrt-fp32")
+    assert gyro.choice.startswith(f"onnxruntime-cpu (tensorrt-fp32: {made.path}/gyro.plan: {says}")
+    assert b"another" not in given
+    engines.close()
+
+
 def test_an_engine_may_be_as_far_off_as_its_precision_allows(
     gpu: StandIn, shipped: Bundle, tmp_path: Path
 ) -> None:

@@ -203,7 +203,12 @@ def served(engines: str, key: str | None, cache: str | None) -> Iterator[Finding
         mend = "check it with --bundle-key FILE" if signed else "docs/SECURITY.md says how to sign"
         yield Finding("bundle", "signature", "lacking", said, mend)
     yield from _safely("engines", "lacking", fitting(found, graphs))
-    yield from backends(found, graphs)
+    broken = False
+    for finding in backends(found, graphs):
+        yield finding
+        broken |= finding.state == "broken"
+    if not broken:
+        yield from _safely("serving", "lacking", on_device(found))
 
 
 def fitting(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
@@ -272,6 +277,29 @@ def backends(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
         else:
             mend = "export the bundle again, or mend a backend above"
             yield Finding("serving", graph.name, "broken", "no backend runs it", mend)
+
+
+def on_device(found: Bundle) -> Iterator[Finding]:
+    """Whether the GPU would go from windows to fused answers in one go, and how fast."""
+    from robult_edge import subsets
+    from runtime.config import Config
+    from runtime.serving import Serving
+
+    serving = Serving.prepare(found, Config(str(found.path)))
+    try:
+        device, choice = serving.fused.backend, serving.fused.choice
+        if device is None:
+            mend = "the host fuses, to the same answers; docs/JETSON.md says what it takes"
+            yield Finding("serving", "all on the GPU", "lacking", choice, mend)
+            return
+        names, golden = found.manifest.names, found.golden()
+        windows = [golden[f"x.{name}"][:1] for name in names]
+        median_us, p99_us = time_us(lambda: device.run(subsets.full(len(names)), *windows))
+        said = f"{choice}; {median_us:.0f} µs median, {p99_us:.0f} µs p99"
+        numbers = {"median_us": median_us, "p99_us": p99_us}
+        yield Finding("serving", "all on the GPU", "ok", said, numbers=numbers)
+    finally:
+        serving.close()
 
 
 def prove(candidate: Candidate, graph: Graph) -> Finding:

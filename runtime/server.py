@@ -314,6 +314,8 @@ class Server:
         What it leaves, the branches are run on.
         """
         holding = [rig for rig in rigs if rig.tick.held]
+        if not holding:
+            return
         by_subset: dict[int, list[Rig]] = {}
         for rig in holding:
             if subsets.mask_of(rig.tick.held) == rig.tick.mask:

@@ -72,9 +72,11 @@ class DeviceFusion:
         try:
             with cuda.pushed(self._context):
                 self._prepare(fatbin)
-        except cuda.driver().Error as error:
+        except BaseException as error:
             self.close()
-            raise EngineError(f"the GPU does not take {fatbin}: {error}") from None
+            if isinstance(error, cuda.driver().Error):
+                raise EngineError(f"the GPU does not take {fatbin}: {error}") from None
+            raise
 
     def run(self, mask: int, *windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fused probabilities [n, K], and the branches' own [n, M, K], NaN of those not alive.
@@ -139,6 +141,12 @@ class DeviceFusion:
         self._temperatures = _there(kernels.temperatures(self._manifest), self._held)
         self._stream = cuda.driver().Stream()
         self._sides = [cuda.driver().Stream() for _ in self._manifest.names]
+        for size in self.sizes:
+            room = _room(self._manifest, self.engines, size, self._held)
+            self._rooms[size] = room
+            for placed in room.placed:  # what depends on shapes is settled now, not at work
+                placed.execute(self._stream)
+        self._stream.synchronize()
 
     def _run(self, mask: int, windows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         n = len(windows[0])
@@ -170,10 +178,7 @@ class DeviceFusion:
 
     @freed_on_failure
     def _captured(self, mask: int, size: int) -> _Graph:
-        room = self._rooms.get(size)
-        if room is None:
-            room = self._rooms[size] = _room(self._manifest, self.engines, size, self._held)
-        held = ExitStack()
+        room, held = self._rooms[size], ExitStack()
         try:
             enqueue = self._enqueue(mask, room, held)
             launch = cuda.waited(self._stream, cuda.warmed(self._stream, enqueue, held))

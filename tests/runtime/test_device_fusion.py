@@ -7,8 +7,10 @@ GPU makes of it is in tests/gpu/test_fused.py.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from robult_edge import bundle, subsets
 from robult_edge.bundle import Bundle
 from robult_edge.fusion import Rule
-from runtime import fatbin, status
+from runtime import checkup, fatbin, status
 from runtime.backends import cuda, device_fusion
 from runtime.backends.device_fusion import DeviceFusion
 from runtime.config import Config
@@ -266,6 +268,58 @@ def test_an_answer_that_is_not_finite_is_traced_to_its_branch(stage: Stage, gpu:
         "engine failed: it answered NaN or infinity"
     }
     assert said(stage) == "off: it failed: it answered NaN or infinity"
+
+
+def test_another_thread_carries_on_when_it_hangs(stage: Stage) -> None:
+    stage.play(WARM_UP)
+    inside, let_go = threading.Event(), threading.Event()
+    server, seq = stage.server, stage.latest.seq
+    fused = server.serving.fused
+    assert fused.backend is not None
+    run = fused.backend.run
+
+    def hangs(*given: Any) -> tuple[np.ndarray, np.ndarray]:
+        inside.set()
+        assert let_go.wait(20)
+        return run(*given)
+
+    fused.backend.run = hangs  # type: ignore[method-assign]
+    stage.hear()
+    hung = server._carry_on()
+    assert inside.wait(20)
+    stage.clock.now += fused.limit_ns + 1
+    assert server.watchdog.relieve(hung)
+    server._pick_up()  # which is how the thread that carries on begins
+    assert (stage.latest.seq, stage.latest.alive) == (seq + 1, ["acc", "gyro"])
+    assert said(stage) == "off: it failed: no answer within 250 ms"
+    published = server.metrics.published
+    let_go.set()
+    hung.join(20)
+    assert server.metrics.published == published, "who was relieved touches nothing"
+    assert stage.play(1)[0].alive == ["acc", "gyro"]
+
+
+def test_a_reload_mid_tick_takes_the_windows_again(stage: Stage, made: Bundle) -> None:
+    before = stage.play(WARM_UP)[-1]
+    server = stage.server
+    stage.hear(only="acc")
+    server.turn()
+    assert list(server.rigs.rigs["rig"].tick.held) == [0]
+    replaced = server.adopt(Serving.prepare(made, server.config))
+    replaced.close()
+    assert said(stage) == ON
+    server.turn()
+    assert list(server.rigs.rigs["rig"].tick.held) == [0]
+    stage.clock.now = server.rigs.rigs["rig"].due_ns
+    server.turn()
+    assert (stage.latest.seq, stage.latest.alive) == (before.seq + 1, ["acc"])
+
+
+def test_the_doctor_says_that_it_is_on_and_how_fast(gpu: StandIn, made: Bundle) -> None:
+    (finding,) = checkup.on_device(made)
+    assert (finding.state, finding.name) == ("ok", "all on the GPU")
+    assert finding.said.startswith(ON)
+    assert 0 < finding.numbers["median_us"] <= finding.numbers["p99_us"]
 
 
 def test_many_sources_of_one_subset_are_one_replay(stage: Stage, gpu: StandIn) -> None:

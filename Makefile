@@ -28,7 +28,7 @@ native: venv  ## native/: host library, and where nvcc is the fatbin that runtim
 	$(BIN)/cmake --install build/native --prefix .
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 
-gpu-check: native  ## on a machine with a GPU: its tests, its benchmark, and the doctor
+gpu-check: native  ## on a machine with a GPU: its tests, engines, benchmark, and the doctor
 	$(BIN)/python -m benchmarks.gpu_check
 
 bench: venv  ## every figure in its short form, into benchmarks/RESULTS.md

@@ -30,9 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = bundle.find(args.bundle)
         before = (path / bundle.MANIFEST).read_bytes()
         trt = nvidia.library(args.flavour)
-        for order in orders(args, trt):
-            failures += _fill(path, trt, order)
-        if (path / signature.SIGNATURE).is_file():
+        try:
+            for order in orders(args, trt):
+                failures += _fill(path, trt, order)
+        finally:
             _say_unsigned(path, before)
     except (RobultError, OSError) as error:
         failures.append(str(error))
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _say_unsigned(path: Path, before: bytes) -> None:
     """Say what has become of a signature, where the manifest is not what it was ``before``."""
-    if (path / bundle.MANIFEST).read_bytes() != before:
+    signed = (path / signature.SIGNATURE).is_file()
+    if signed and (path / bundle.MANIFEST).read_bytes() != before:
         print(
             "the bundle's signature does not hold for these engines; sign it again: "
             f"python -m export.sign --bundle {path} --key SECRET"

@@ -315,6 +315,22 @@ def test_a_reload_mid_tick_takes_the_windows_again(stage: Stage, made: Bundle) -
     assert (stage.latest.seq, stage.latest.alive) == (before.seq + 1, ["acc"])
 
 
+def test_a_tick_that_it_joins_halfway_is_answered_on_the_host(stage: Stage, gpu: StandIn) -> None:
+    before = stage.play(WARM_UP)[-1]
+    server, fused = stage.server, stage.server.serving.fused
+    fused.install("not yet")
+    stage.hear(only="acc")
+    server.turn()
+    fused.install(fused.make())
+    assert said(stage) == ON
+    stage.hear_as("rig", WARM_UP)  # the accelerometer's frame is one that came already
+    server.turn()
+    answer, tick = stage.latest, server.rigs.rigs["rig"].tick
+    assert (answer.seq, answer.alive) == (before.seq + 1, ["acc", "gyro"])
+    assert not tick.held
+    assert stage.play(1)[0].alive == ["acc", "gyro"]
+
+
 def test_the_doctor_says_that_it_is_on_and_how_fast(gpu: StandIn, made: Bundle) -> None:
     (finding,) = checkup.on_device(made)
     assert (finding.state, finding.name) == ("ok", "all on the GPU")

@@ -117,8 +117,6 @@ class Fused:
             if not isinstance(graph.backend, TensorRtBackend):
                 raise EngineError(f"{graph.name} runs on {graph.label}")
             tensorrt.append(graph.backend)
-        if manifest.task != "classification":
-            raise EngineError(f"the kernel fuses classes, and the bundle's task is {manifest.task}")
         if self._policy.mode == "latest":
             raise EngineError("in mode latest an answer rests on windows of several ticks")
         rule = self._decider.rule

@@ -79,7 +79,9 @@ class DeviceFusion:
             raise
 
     def run(self, mask: int, *windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fused probabilities [n, K], and the branches' own [n, M, K], NaN of those not alive.
+        """Fused probabilities (or standardised values) [n, K], and the branches' own [n, M, K].
+
+        Of a branch that is not alive, NaN.
 
         The arrays may be reused by the next run: copy to keep.
 
@@ -203,7 +205,7 @@ class DeviceFusion:
         what = kernels.Fusion(
             (*(int(_logits(branch)) for branch in branches), int(_logits(head))),
             *map(int, (masks, self._temperatures, self._table_there)),
-            size, m, k, kernels.RULES[self._rule],
+            size, m, k, kernels.RULES[self._rule], kernels.LINKS[self._manifest.task],
         )  # fmt: skip
         said = int(room.answers)
         where = kernels.Answers(said, said + room.p.nbytes, int(room.top), int(room.set))

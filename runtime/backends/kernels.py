@@ -13,10 +13,13 @@ import numpy as np
 from robult_edge import subsets
 from robult_edge.bundle import Manifest
 from robult_edge.fusion import Rule
+from robult_edge.task import Task
 from runtime.backends import cuda
 
 FUSE = "robult_fuse"
 RULES: dict[Rule, int] = {"pool": 0, "mean": 1}
+LINKS: dict[Task, int] = {"classification": 0, "multilabel": 1, "regression": 2}
+"""As `robult_edge.fusion.LINKS`."""
 BLOCK, WARP = 128, 32
 ROW = np.dtype([("threshold", "f8"), ("uses", "u4"), ("weights", "f4", subsets.MAX_MODALITIES + 1)])
 
@@ -27,7 +30,7 @@ class Fusion(ctypes.Structure):
     _fields_ = (
         ("logits", ctypes.c_void_p * (subsets.MAX_MODALITIES + 1)),
         *((name, ctypes.c_void_p) for name in ("alive", "temperature", "table")),
-        *((name, ctypes.c_int32) for name in ("batch", "modalities", "classes", "rule")),
+        *((name, ctypes.c_int32) for name in ("batch", "modalities", "classes", "rule", "link")),
     )
 
 

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from robult_edge import bundle, subsets
-from robult_edge.bundle import Bundle
+from robult_edge.bundle import Bundle, Measured, SubsetEntry
 from robult_edge.fusion import Rule
+from robult_edge.task import Scale, Task
 from runtime import checkup, fatbin, status
 from runtime.backends import cuda, device_fusion
 from runtime.backends.device_fusion import DeviceFusion
@@ -102,6 +104,51 @@ def test_every_subset_and_batch_is_answered_as_on_the_host(
                 alive = list(subsets.members(mask))
                 np.testing.assert_allclose(own[b, alive], want_own, rtol=0, atol=1e-5)
     serving.close()
+
+
+def as_task(made: Bundle, task: Task) -> Bundle:
+    """The bundle, its outputs taken for labels or values."""
+    scores = {
+        "multilabel": {"micro_f1": 0.5, "macro_f1": 0.5, "ece": 0.1, "set_size": 1.0},
+        "regression": {"mae": (1.0,) * 7, "rmse": (1.0,) * 7, "r2": (0.5,) * 7},
+    }[task]
+    manifest = made.manifest
+    values = len(manifest.classes) if task == "regression" else 0
+    expected = Measured(coverage=0.9, n=9, **scores)
+    tables: dict[Rule, tuple[SubsetEntry, ...]] = {
+        rule: tuple(
+            msgspec.structs.replace(row, expected=expected, half_widths=(1.0,) * values)
+            for row in table
+        )
+        for rule, table in manifest.tables.items()
+    }
+    scales = (Scale(unit="bar", mean=2.0, std=3.0),) * values
+    newer = msgspec.structs.replace(manifest, task=task, tables=tables, scales=scales)
+    bundle.write_manifest(made.path, newer)
+    return bundle.load(made.path)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_labels_and_values_are_answered_as_on_the_host(
+    gpu: StandIn, made: Bundle, monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
+    other = as_task(made, task)
+    told = []
+    for kernels in (gpu.kernels, None):
+        gpu.kernels = kernels
+        with staged(other, monkeypatch, "cpu") as stage:
+            assert (said(stage) == ON) == (kernels is not None)
+            told.append(stage.play(2 * WARM_UP)[-1])
+    there, here = told
+    assert there.alive == here.alive == ["acc", "gyro"]
+    if task == "multilabel":
+        assert (there.labels, there.certain) == (here.labels, here.certain)
+        assert there.probabilities == pytest.approx(here.probabilities, abs=2e-6)
+    else:
+        assert there.estimates is not None
+        assert here.estimates is not None
+        for name, estimate in there.estimates.items():
+            assert estimate.value == pytest.approx(here.estimates[name].value, rel=1e-5, abs=1e-4)
 
 
 def test_an_answer_is_one_replay_and_one_copy_back(

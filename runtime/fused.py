@@ -83,7 +83,7 @@ class Fused:
             self.trouble = made
         else:
             self.backend, self.trouble = made, "an engine is out, or another took its place"
-        log.info("%s: %s", self.name, self.choice)
+            log.info("%s is %s", self.name, self.choice)
 
     def fail(self, reason: str, _now_ns: int, stuck: Thread | None = None) -> None:
         """Take it out; ``stuck`` is the thread that hangs in it, if one does."""

@@ -22,12 +22,13 @@ venv: .venv/installed  ## .venv/ with everything development needs
 	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-native: venv  ## native/: host library, and a fatbin where nvcc is
+native: venv  ## native/: host library, and where nvcc is the fatbin that runtime/ loads
 	$(BIN)/cmake -S . -B build/native
 	$(BIN)/cmake --build build/native
+	$(BIN)/cmake --install build/native --prefix .
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 
-gpu-check: venv  ## on a machine with a GPU: its tests, its benchmark, and the doctor
+gpu-check: native  ## on a machine with a GPU: its tests, engines, benchmark, and the doctor
 	$(BIN)/python -m benchmarks.gpu_check
 
 bench: venv  ## every figure in its short form, into benchmarks/RESULTS.md
@@ -46,4 +47,4 @@ results: venv  ## the comparison with other methods, short form, into docs/RESUL
 	$(BIN)/python -m train.report results/quick
 
 clean:  ## remove what the targets made
-	rm -rf .venv build runs
+	rm -rf .venv build runs runtime/robult_native.fatbin

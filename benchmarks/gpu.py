@@ -1,10 +1,12 @@
-"""Graphs on the GPU: TensorRT enqueued and as CUDA graphs, ONNX Runtime's CUDA, PyTorch eager.
+"""On the GPU: TensorRT enqueued, as CUDA graphs and as one per alive subset; others beside it.
 
 ``python -m benchmarks.gpu [--engines DIR] [--quick] [--json PATH]``
 
-Host arrays to host arrays, every branch, the fusion head, and all of them in a row. The floor is
-the replay of an empty CUDA graph, waited for as the others are, in turn with each of them. Without
-a GPU it says so, and that is all.
+Host arrays to host arrays: every branch, the fusion head, and all of them in a row, on TensorRT, on
+ONNX Runtime's CUDA, and on PyTorch, eager and compiled; and windows to fused probabilities with all
+sensors alive and with one of them lost. The floor is the replay of an empty CUDA graph, waited for
+as the others are, in turn with each of them. The goal: all sensors fused take at most 1.5 times the
+slowest branch's own replay and the head's. Without a GPU it says so, and that is all.
 """
 
 from __future__ import annotations
@@ -27,17 +29,22 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from robult_edge import bundle, golden, nvidia
-from robult_edge.bundle import Flavour
+from robult_edge import bundle, golden, nvidia, subsets
+from robult_edge.bundle import Bundle, Flavour
 from robult_edge.errors import RobultError
 from robult_edge.golden import Graph
+from runtime import fatbin
 from runtime.backends import cuda, tensorrt
+from runtime.backends.device_fusion import DeviceFusion
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.backends.tensorrt import TensorRtBackend
 
 Run = Callable[..., Sequence[np.ndarray]]
 Launch = Callable[[], object]
+Work = Callable[[int], dict[str, Launch]]
+"""Batch → what is measured, by name."""
 FUSED = "all in a row"
+GOAL = 1.5
 BATCHES, QUICK_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 16, 256)
 RUNS, QUICK_RUNS, WARM_UP = 500, 50, 5
 
@@ -61,38 +68,49 @@ def main() -> int:
     with TemporaryDirectory() as scratch, cuda.pushed(context), ExitStack() as held:
         path = Path(shutil.copytree(bundle.find(args.engines), Path(scratch) / "engines"))
         floor = empty_replay(held)
-        graphs = golden.graphs(bundle.load(path))
         for label, make in contenders(path, batches[-1]).items():
             try:
-                loaded = make()
+                work = make()
             except Exception as error:  # what cannot be had here is said, and the others go on
                 console.print(f"{label} is left out: {error}", markup=False)
                 continue
-            figures |= measure(label, graphs, loaded, floor, batches, runs)
+            figures |= measure(label, work, floor, batches, runs)
+        goals = goal(bundle.load(path).manifest.names, figures)
     if figures:
         console.print(table(name, figures))
+        for key, ratio in goals.items():
+            console.print(f"{key} {ratio:.2f}, goal ≤ {GOAL}", markup=False)
     else:
         print("nothing is measured: every contender is left out")
     if args.json:
-        args.json.write_text(json.dumps(figures))
+        args.json.write_text(json.dumps(figures | goals))
     return 0
 
 
-def contenders(path: Path, most: int) -> dict[str, Callable[[], list[Run]]]:
-    """Each by name, and what makes it run every graph of the bundle at ``path``."""
+def contenders(path: Path, most: int) -> dict[str, Callable[[], Work]]:
+    """Each by name, and what makes it run the bundle at ``path``."""
+    found = bundle.load(path)
+    every = golden.graphs(found)
     makes: dict[str, Callable[[], list[Run]]] = {}
+    fusing: dict[str, Callable[[], Work]] = {}
     for flavour in get_args(Flavour):
+        module = nvidia.MODULES[flavour]
         for how, replay in (("graphs", True), ("plain", False)):
-            makes[f"{nvidia.MODULES[flavour]}_{how}"] = partial(
-                engines, path, flavour, most, replay
-            )
-    return makes | {
+            makes[f"{module}_{how}"] = partial(engine_runs, path, flavour, most, replay)
+        fusing[f"{module}_subsets"] = partial(subset_work, path, flavour, most)
+    makes |= {
         "onnxruntime_cuda": partial(onnx_runtime, path),
-        "torch_eager": partial(eager, path),
+        "torch_eager": partial(on_torch, path, compiled=False),
+        "torch_compiled": partial(on_torch, path, compiled=True),
     }
 
+    def graph_by_graph(make: Callable[[], list[Run]]) -> Work:
+        return partial(graph_work, every, make())
 
-def engines(path: Path, flavour: Flavour, most: int, replay: bool) -> list[Run]:
+    return {label: partial(graph_by_graph, make) for label, make in makes.items()} | fusing
+
+
+def engines(path: Path, flavour: Flavour, most: int, replay: bool = True) -> list[TensorRtBackend]:
     """Every graph on TensorRT; engines that take ``most`` windows are built where they lack.
 
     Raises:
@@ -106,14 +124,40 @@ def engines(path: Path, flavour: Flavour, most: int, replay: bool) -> list[Run]:
     if done.returncode:
         raise RobultError(done.stderr.strip().splitlines()[-1])
     found = bundle.load(path)
-    runs: list[Run] = []
+    loaded = []
     for graph in golden.graphs(found):
         engine = nvidia.find(graph.entry.engines, graph.entry.onnx.sha256, "fp32", wanted)
         if engine is None:
             raise RobultError(f"{graph.name} has no engine")
-        plan = found.file(engine.plan).read_bytes()
-        runs.append(TensorRtBackend(plan, flavour, engine.batch, replay).run)
-    return runs
+        loaded.append(TensorRtBackend(found.plan(engine), flavour, engine.batch, replay))
+    return loaded
+
+
+def engine_runs(path: Path, flavour: Flavour, most: int, replay: bool) -> list[Run]:
+    """Every graph on TensorRT, by itself."""
+    return [engine.run for engine in engines(path, flavour, most, replay)]
+
+
+def subset_work(path: Path, flavour: Flavour, most: int) -> Work:
+    """Windows to fused probabilities, with all sensors alive and with one of them lost."""
+    *branches, head = engines(path, flavour, most)
+    found = bundle.load(path)
+    device = DeviceFusion(found.manifest, "pool", branches, head, fatbin.find())
+    return partial(fused_work, found, device)
+
+
+def fused_work(found: Bundle, device: DeviceFusion, batch: int) -> dict[str, Launch]:
+    """The launches of a batch, by subset."""
+    names, windows = found.manifest.names, found.golden()
+    full = subsets.full(len(names))
+    return {
+        subsets.name(mask, names): partial(
+            device.run,
+            mask,
+            *(resized(windows[f"x.{names[i]}"], batch) for i in subsets.members(mask)),
+        )
+        for mask in (full, *subsets.children(full))
+    }
 
 
 def onnx_runtime(path: Path) -> list[Run]:
@@ -121,7 +165,7 @@ def onnx_runtime(path: Path) -> list[Run]:
     return [OnnxRuntimeBackend(g.file, "cuda").run for g in golden.graphs(bundle.load(path))]
 
 
-def eager(path: Path) -> list[Run]:
+def on_torch(path: Path, compiled: bool) -> list[Run]:
     """The same network with the default encoders, untrained: speed does not depend on weights."""
     import torch
 
@@ -132,6 +176,8 @@ def eager(path: Path) -> list[Run]:
 
     def on_gpu(module: Any) -> Run:
         module = module.cuda().eval()
+        if compiled:
+            module = torch.compile(module, mode="reduce-overhead")
 
         def run(*inputs: np.ndarray) -> list[np.ndarray]:
             with torch.inference_mode():
@@ -150,28 +196,44 @@ def empty_replay(held: ExitStack) -> Launch:
     return cuda.waited(stream, cuda.captured(stream, lambda: None, held))
 
 
+def graph_work(graphs: Sequence[Graph], runs: Sequence[Run], batch: int) -> dict[str, Launch]:
+    """The launches of a batch, by graph, and all of them in a row."""
+    inputs = [[resized(a, batch) for a in graph.inputs] for graph in graphs]
+    work: dict[str, Launch] = {
+        graph.name: partial(run, *given)
+        for graph, run, given in zip(graphs, runs, inputs, strict=True)
+    }
+    return work | {FUSED: partial(in_a_row, runs, inputs)}
+
+
+def resized(array: np.ndarray, batch: int) -> np.ndarray:
+    """So many rows of it, again from the top where it has fewer."""
+    return np.resize(array, (batch, *array.shape[1:]))
+
+
 def measure(
-    label: str,
-    graphs: Sequence[Graph],
-    runs: Sequence[Run],
-    floor: Launch,
-    batches: Sequence[int],
-    count: int,
+    label: str, work: Work, floor: Launch, batches: Sequence[int], count: int
 ) -> dict[str, float]:
-    """Median time over the floor's, by contender, graph and batch."""
+    """Median time over the floor's, by contender, what is measured, and batch."""
     figures = {}
     for batch in track(batches, label):
-        inputs = [[np.resize(a, (batch, *a.shape[1:])) for a in g.inputs] for g in graphs]
-        work: dict[str, Launch] = {
-            graph.name: partial(run, *given)
-            for graph, run, given in zip(graphs, runs, inputs, strict=True)
-        }
-        work[FUSED] = partial(in_a_row, runs, inputs)
-        for name, launch in work.items():
+        for name, launch in work(batch).items():
             took, least = times_s(launch, floor, count)
             key = f"{label}_{name}_{batch}".replace(" ", "_")
             figures[f"{key}_ratio"] = float(np.median(took) / np.median(least))
     return figures
+
+
+def goal(names: Sequence[str], figures: dict[str, float]) -> dict[str, float]:
+    """All sensors fused over the slowest branch's replay and the head's, batch 1, by flavour."""
+    found = {}
+    for module in nvidia.MODULES.values():
+        fused = figures.get(f"{module}_subsets_{'+'.join(names)}_1_ratio")
+        if fused is not None:
+            replay = {g: figures[f"{module}_graphs_{g}_1_ratio"] for g in (*names, "fusion_head")}
+            slowest = max(replay[name] for name in names)
+            found[f"{module}_fused_over_parts_ratio"] = fused / (slowest + replay["fusion_head"])
+    return found
 
 
 def in_a_row(runs: Sequence[Run], inputs: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             public = signature.new_key(args.key)
             print(f"{args.key} is secret; serve with --bundle-key {public}")
         if args.bundle is not None:
-            path = bundle.load(args.bundle).path  # what is broken is not signed
+            path = _whole(args.bundle)
             manifest = (path / bundle.MANIFEST).read_bytes()
             bundle.replace(path / signature.SIGNATURE, signature.sign(manifest, args.key))
             print(f"signed {path / bundle.MANIFEST}")
@@ -33,6 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"export.sign: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _whole(directory: str) -> Path:
+    """Where a bundle lies whose every file is as its manifest says: what is broken is not signed.
+
+    Raises:
+        BundleError: it is not.
+    """
+    found = bundle.load(directory)
+    for engine in bundle.engines(found.manifest):
+        found.plan(engine)
+    return found.path
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ constexpr int kMaxModalities = 12;
 
 enum class Rule : std::int32_t { pool = 0, mean = 1 };
 
+// How an output becomes an answer: of classes, labels, and values.
+enum class Link : std::int32_t { softmax = 0, sigmoid = 1, identity = 2 };
+
 // How one alive subset answers. Bit i of `uses` is branch i; weights are the M branches', then the
 // head's.
 struct SubsetRow {
@@ -36,6 +39,7 @@ struct Fusion {
     std::int32_t modalities;  // M
     std::int32_t classes;
     Rule rule;
+    Link link = Link::softmax;
 
     ROBULT_HD std::uint32_t mask(int b) const { return alive[b] & ((1u << modalities) - 1); }
 
@@ -47,6 +51,7 @@ struct Fusion {
 };
 
 // A window with nothing alive, or with NaN in what it uses: p is NaN, top −1, and the set empty.
+// Of labels and values, top and set are not written.
 struct Answers {
     float* p;            // [batch, classes]
     float* own;          // [batch, M, classes] of each alive branch, NaN of others; null: unwanted
@@ -76,7 +81,21 @@ ROBULT_HD void add_softmax(const Lanes& lanes, int classes, double share, const 
     }
 }
 
-// Log-linear pool: p ∝ exp(Σ_{i∈A} w_i ŷ_i/T_i + w_0 ŷ_A/T_0).
+// p_k += share · link(z)_k for z(k), k < classes.
+template <class Lanes, class Output>
+ROBULT_HD void add_linked(const Lanes& lanes, Link link, int classes, double share,
+                          const Output& z, float* p) {
+    if (link == Link::softmax) {
+        add_softmax(lanes, classes, share, z, p);
+        return;
+    }
+    for (int k = lanes.index; k < classes; k += lanes.count) {
+        const double y = z(k);
+        p[k] += static_cast<float>(share * (link == Link::sigmoid ? (1 + tanh(y / 2)) / 2 : y));
+    }
+}
+
+// The pool, log-linear for classes and labels: p = link(Σ_{i∈A} w_i ŷ_i/T_i + w_0 ŷ_A/T_0).
 template <class Lanes>
 ROBULT_HD void add_pool(const Lanes& lanes, const Fusion& x, int b, const SubsetRow& row,
                         float* p) {
@@ -88,17 +107,17 @@ ROBULT_HD void add_pool(const Lanes& lanes, const Fusion& x, int b, const Subset
         }
         return z;
     };
-    add_softmax(lanes, x.classes, 1.0, pooled, p);
+    add_linked(lanes, x.link, x.classes, 1.0, pooled, p);
 }
 
-// The paper's rule: p = Σ_{i∈A} w_i softmax(ŷ_i / T_i); the head has no say.
+// The paper's rule: p = Σ_{i∈A} w_i link(ŷ_i / T_i); the head has no say.
 template <class Lanes>
 ROBULT_HD void add_mean(const Lanes& lanes, const Fusion& x, int b, const SubsetRow& row,
                         float* p) {
     for (int i = 0; i < x.modalities; ++i) {
         if (!(row.uses >> i & 1u)) continue;
         const auto branch = [&](int k) { return x.tempered(i, b, k); };
-        add_softmax(lanes, x.classes, row.weights[i], branch, p);
+        add_linked(lanes, x.link, x.classes, row.weights[i], branch, p);
     }
 }
 
@@ -129,14 +148,15 @@ ROBULT_HD void conclude(const Lanes& lanes, int classes, const float* p, double 
     }
 }
 
-// Each branch's own distribution, softmax(ŷ_i / T_i): for a result's parts, and for conflict.
+// Each branch's own answer, link(ŷ_i / T_i): for a result's parts, and for conflict.
 template <class Lanes>
 ROBULT_HD void each_branch(const Lanes& lanes, const Fusion& x, int b, float* p) {
     for (int i = 0; i < x.modalities; ++i, p += x.classes) {
         const bool alive = (x.mask(b) >> i & 1u) != 0;
         fill(lanes, x.classes, alive ? 0.0f : NAN, p);
         if (!alive) continue;
-        add_softmax(lanes, x.classes, 1.0, [&](int k) { return x.tempered(i, b, k); }, p);
+        const auto branch = [&](int k) { return x.tempered(i, b, k); };
+        add_linked(lanes, x.link, x.classes, 1.0, branch, p);
     }
 }
 
@@ -157,7 +177,9 @@ ROBULT_HD void fuse(const Lanes& lanes, const Fusion& x, int b, const Answers& o
             add_mean(lanes, x, b, row, p);
         }
     }
-    conclude(lanes, x.classes, p, threshold, out.top + b, out.set + window * words);
+    if (x.link == Link::softmax) {
+        conclude(lanes, x.classes, p, threshold, out.top + b, out.set + window * words);
+    }
     if (out.own) each_branch(lanes, x, b, out.own + window * x.modalities * x.classes);
 }
 

@@ -1,7 +1,8 @@
 """The bundle: one directory that export makes and the runtime serves; ``manifest.json`` names all.
 
 The manifest is written last and renamed into place, so that a half-copied bundle has none. Every
-other file is checked against its sha256 before it is used.
+other file is checked against its sha256 before it is used: graphs and golden vectors when the
+bundle is loaded, an engine when it is, for the bundle can do without.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -217,10 +219,37 @@ class Manifest(
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """A bundle on disk whose every file has been checked."""
+    """A bundle on disk whose graphs and golden vectors have been checked.
+
+    Attributes:
+        path: where it lies.
+        manifest: of it.
+        cache: where engines may lie too; see `runtime.enginecache`.
+    """
 
     path: Path
     manifest: Manifest
+    cache: Path | None = None
+
+    def plan(self, engine: Engine) -> bytes:
+        """A serialised engine.
+
+        Raises:
+            BundleError: it is missing, or not what the manifest names.
+        """
+        mend = "build it again with python -m export.tensorrt"
+        if self.cache is not None:
+            with suppress(BundleError):
+                return _content(self.cache, engine.plan, mend)
+        return _content(self.path, engine.plan, mend)
+
+    def flaw(self, engine: Engine) -> str | None:
+        """Why a serialised engine cannot be used; None if it is whole."""
+        try:
+            self.plan(engine)
+        except BundleError as error:
+            return str(error)
+        return None
 
     def file(self, ref: FileRef) -> Path:
         """Where a file of the bundle lies."""
@@ -282,29 +311,49 @@ def load(directory: str | Path, public_key: str | Path | None = None) -> Bundle:
     except (msgspec.ValidationError, SpecError) as error:
         raise BundleError(f"{where}: {error}; export the bundle again") from None
     for ref in files(manifest):
-        _check_file(path, ref)
+        if Path(ref.file).name != ref.file:
+            raise BundleError(f"{where}: file {ref.file!r} lies outside the bundle")
+    for ref in vital_files(manifest):
+        _content(path, ref, "copy the whole bundle again")
     return Bundle(path, manifest)
 
 
 def files(manifest: Manifest) -> tuple[FileRef, ...]:
     """Every file that the manifest names."""
+    return (*vital_files(manifest), *(engine.plan for engine in engines(manifest)))
+
+
+def engines(manifest: Manifest) -> tuple[Engine, ...]:
+    """Every engine of every graph."""
     graphs: tuple[Branch | Head, ...] = (*manifest.branches, manifest.head)
-    plans = (engine.plan for graph in graphs for engine in graph.engines)
-    return (*(graph.onnx for graph in graphs), *plans, manifest.golden)
+    return tuple(engine for graph in graphs for engine in graph.engines)
 
 
-def _check_file(path: Path, ref: FileRef) -> None:
-    if Path(ref.file).name != ref.file:
-        raise BundleError(f"{path / MANIFEST}: file {ref.file!r} lies outside the bundle")
+def vital_files(manifest: Manifest) -> tuple[FileRef, ...]:
+    """Those without which the bundle is none: graphs and golden vectors."""
+    branches = (branch.onnx for branch in manifest.branches)
+    return (*branches, manifest.head.onnx, manifest.golden)
+
+
+def _content(path: Path, ref: FileRef, mend: str) -> bytes:
+    """What a file holds, if that is what the manifest says.
+
+    Raises:
+        BundleError: it is not.
+    """
     file = path / ref.file
-    if not file.is_file():
-        raise BundleError(f"{file}: missing; copy the whole bundle again")
-    got = sha256(file)
+    try:
+        content = file.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise BundleError(f"{file}: missing; {mend}") from None
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror}); {mend}") from None
+    got = hashlib.sha256(content).hexdigest()
     if got != ref.sha256:
         raise BundleError(
-            f"{file}: sha256 is {got[:12]}…, the manifest says {ref.sha256[:12]}…; "
-            "copy the whole bundle again"
+            f"{file}: sha256 is {got[:12]}…, the manifest says {ref.sha256[:12]}…; {mend}"
         )
+    return content
 
 
 def sha256(file: Path) -> str:

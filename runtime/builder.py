@@ -1,8 +1,9 @@
 """Engines that the bundle lacks for this machine's GPU, built beside the server while it answers.
 
 Export builds them, in a process of its own and of the lowest priority, and notes them in the
-bundle; then the bundle is read again (`runtime.reload`), which proves every engine and swaps them
-in between two turns.
+bundle, or in the copy that `runtime.enginecache` keeps where the bundle must not change. Then the
+bundle is read again (`runtime.reload`), which proves every engine and swaps them in between two
+turns.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Event, Thread
 from typing import TYPE_CHECKING, get_args
 
-from robult_edge import bundle, nvidia
+from robult_edge import nvidia, signature
 from robult_edge.bundle import Branch, Bundle, Flavour, Head
 from robult_edge.errors import EngineError, RobultError
+from runtime import enginecache
 from runtime.backends import tensorrt
+from runtime.config import Config
 
 if TYPE_CHECKING:
     from runtime.server import Server
@@ -79,14 +83,7 @@ class Builder:
     def _build(self) -> str:
         """Build and swap in; how that ended."""
         config = self._server.config
-        if config.bundle_key:
-            return (
-                "off: engines would change the signed manifest; build them with "
-                "python -m export.tensorrt, then sign it"
-            )
-        found = bundle.load(config.engines)
-        if not os.access(found.path, os.W_OK):
-            return f"off: {found.path} cannot be written; build with python -m export.tensorrt"
+        found = enginecache.load(config)
         try:
             wanted = _wanted()
         except RobultError as error:
@@ -94,11 +91,16 @@ class Builder:
         missing = lacking(found, wanted)
         if not missing:
             return "nothing to build: every graph has an engine for this machine"
+        try:
+            where = place(found, config)
+        except RobultError as error:
+            return f"off: {error}"
         self._say(f"building for {', '.join(missing)}")
-        failure = self._run(found, wanted.flavour)
+        failure = self._run(where, wanted.flavour)
         if self._stopped.is_set():
             return "stopped"
-        built = [name for name in missing if name not in lacking(bundle.load(found.path), wanted)]
+        still = lacking(enginecache.load(config), wanted)
+        built = [name for name in missing if name not in still]
         if not built:
             return f"failed: {failure or 'no engine fits this machine'}"
         refused = self._reload()
@@ -107,9 +109,9 @@ class Builder:
         but = f"; {failure}" if failure else ""
         return f"built for {', '.join(built)}{but}"
 
-    def _run(self, found: Bundle, flavour: Flavour) -> str:
+    def _run(self, where: Path, flavour: Flavour) -> str:
         """Run the build, passing on what it prints; why it failed, empty if it did not."""
-        command = [*COMMAND, "--bundle", str(found.path), "--flavour", flavour]
+        command = [*COMMAND, "--bundle", str(where), "--flavour", flavour]
         with TemporaryFile("w+") as errors:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
             self._process = process
@@ -136,14 +138,33 @@ class Builder:
         return future.result().error
 
 
+def place(found: Bundle, config: Config) -> Path:
+    """Where the bundle's engines are to be built.
+
+    Raises:
+        EngineError: nowhere, and why.
+    """
+    if config.engine_cache is not None:
+        return enginecache.prepare(found, Path(config.engine_cache))
+    mend = "serve with --engine-cache DIR, or build with python -m export.tensorrt"
+    if config.bundle_key or (found.path / signature.SIGNATURE).is_file():
+        raise EngineError(f"engines would change the signed manifest; {mend} and sign again")
+    if not os.access(found.path, os.W_OK):
+        raise EngineError(f"{found.path} cannot be written; {mend}")
+    return found.path
+
+
 def lacking(found: Bundle, wanted: nvidia.Target) -> list[str]:
-    """Graphs without an engine for ``wanted``, of whichever precision."""
+    """Graphs without a whole engine for ``wanted``, of whichever precision."""
     manifest = found.manifest
     entries: tuple[Branch | Head, ...] = (*manifest.branches, manifest.head)
     return [
         name
         for name, entry in zip((*manifest.names, "fusion head"), entries, strict=True)
-        if all(nvidia.misfit(engine, entry.onnx.sha256, wanted) for engine in entry.engines)
+        if all(
+            nvidia.misfit(engine, entry.onnx.sha256, wanted) or found.flaw(engine)
+            for engine in entry.engines
+        )
     ]
 
 

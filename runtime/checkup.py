@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runtime import jetson
+from runtime import fatbin, jetson
 
 if TYPE_CHECKING:
     from robult_edge.bundle import Bundle, Engine
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 State = Literal["ok", "lacking", "broken"]
 CORE = {"numpy": "numpy", "pyzmq": "zmq", "msgspec": "msgspec", "onnxruntime": "onnxruntime"}
 """Packages without which nothing is served, and the modules they bring."""
-FATBIN = Path(__file__).parents[1] / "build" / "native" / "robult_native.fatbin"
 RUNS, WARM_UP, LONGEST_S = 300, 20, 2.0
 """How often a graph is timed, unless that takes longer."""
 
@@ -54,12 +53,15 @@ class Finding:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def examine(engines: str, key: str | None = None, root: Path = Path("/")) -> Iterator[Finding]:
+def examine(
+    engines: str, key: str | None = None, cache: str | None = None, root: Path = Path("/")
+) -> Iterator[Finding]:
     """Look at everything.
 
     Args:
         engines: the bundle, or the parent of its ``engines/``.
         key: public key file that the bundle must be signed for.
+        cache: folder of engines that were built here.
         root: of the file system that a Jetson is read from.
     """
     yield from _safely("machine", "broken", machine(root))
@@ -70,7 +72,7 @@ def examine(engines: str, key: str | None = None, root: Path = Path("/")) -> Ite
         return
     yield from _safely("nvidia", "lacking", accelerators())
     yield from _safely("ports", "lacking", ports())
-    yield from _safely("bundle", "broken", served(engines, key))
+    yield from _safely("bundle", "broken", served(engines, key, cache))
 
 
 def _safely(topic: str, otherwise: State, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -136,11 +138,14 @@ def accelerators() -> Iterator[Finding]:
     extra = "pip install 'robult-edge[tensorrt]', where CUDA's nvcc and headers are"
     yield _package("nvidia", "pycuda", "pycuda.driver", "lacking", extra)
     yield _package("nvidia", "cuda-bindings", "cuda.bindings", "lacking", extra)
-    if FATBIN.is_file():
-        yield Finding("nvidia", "native fatbin", "ok", f"{FATBIN.stat().st_size / 1e3:.0f} kB")
-    else:
-        mend = "make native, where nvcc is; everything works without it"
-        yield Finding("nvidia", "native fatbin", "lacking", f"no {FATBIN}", mend)
+    try:
+        kernels = fatbin.find()
+        said = f"{kernels}, {kernels.stat().st_size / 1e3:.0f} kB"
+        yield Finding("nvidia", "native fatbin", "ok", said)
+    except EngineError as error:
+        said, _, mend = str(error).partition("; ")
+        mend = f"{mend}; without it the host fuses"
+        yield Finding("nvidia", "native fatbin", "lacking", said, mend)
 
 
 def _package(topic: str, package: str, module: str, otherwise: State, mend: str) -> Finding:
@@ -174,13 +179,15 @@ def ports() -> Iterator[Finding]:
                 yield Finding("ports", name, "ok", f"{address} is free")
 
 
-def served(engines: str, key: str | None) -> Iterator[Finding]:
+def served(engines: str, key: str | None, cache: str | None) -> Iterator[Finding]:
     """The bundle, its engines, and what runs its graphs how well."""
-    from robult_edge import bundle, golden, signature
+    from robult_edge import golden, signature
     from robult_edge.errors import RobultError
+    from runtime import enginecache
+    from runtime.config import Config
 
     try:
-        found = bundle.load(engines, key)
+        found = enginecache.load(Config(engines, bundle_key=key, engine_cache=cache))
         graphs = golden.graphs(found)
     except (RobultError, OSError) as error:
         yield Finding("bundle", engines, "broken", _line(error))
@@ -196,7 +203,12 @@ def served(engines: str, key: str | None) -> Iterator[Finding]:
         mend = "check it with --bundle-key FILE" if signed else "docs/SECURITY.md says how to sign"
         yield Finding("bundle", "signature", "lacking", said, mend)
     yield from _safely("engines", "lacking", fitting(found, graphs))
-    yield from backends(found, graphs)
+    broken = False
+    for finding in backends(found, graphs):
+        yield finding
+        broken |= finding.state == "broken"
+    if not broken:
+        yield from _safely("serving", "lacking", on_device(found))
 
 
 def fitting(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
@@ -209,6 +221,10 @@ def fitting(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
     wanted = {flavour: _target(flavour) for flavour in nvidia.MODULES}
     for graph in graphs:
         for engine in graph.entry.engines:
+            flaw = found.flaw(engine)
+            if flaw:
+                yield Finding("engines", graph.name, "lacking", flaw.partition("; ")[0], mend)
+                continue
             misfit = _misfit(graph, engine, wanted[engine.flavour])
             state: State = "lacking" if misfit else "ok"
             said = f"{engine.plan.file}: {misfit or f'{engine.precision}, for this machine'}"
@@ -261,6 +277,29 @@ def backends(found: Bundle, graphs: list[Graph]) -> Iterator[Finding]:
         else:
             mend = "export the bundle again, or mend a backend above"
             yield Finding("serving", graph.name, "broken", "no backend runs it", mend)
+
+
+def on_device(found: Bundle) -> Iterator[Finding]:
+    """Whether the GPU would go from windows to fused answers in one go, and how fast."""
+    from robult_edge import subsets
+    from runtime.config import Config
+    from runtime.serving import Serving
+
+    serving = Serving.prepare(found, Config(str(found.path)))
+    try:
+        device, choice = serving.fused.backend, serving.fused.choice
+        if device is None:
+            mend = "the host fuses, to the same answers; docs/JETSON.md says what it takes"
+            yield Finding("serving", "all on the GPU", "lacking", choice, mend)
+            return
+        names, golden = found.manifest.names, found.golden()
+        windows = [golden[f"x.{name}"][:1] for name in names]
+        median_us, p99_us = time_us(lambda: device.run(subsets.full(len(names)), *windows))
+        said = f"{choice}; {median_us:.0f} µs median, {p99_us:.0f} µs p99"
+        numbers = {"median_us": median_us, "p99_us": p99_us}
+        yield Finding("serving", "all on the GPU", "ok", said, numbers=numbers)
+    finally:
+        serving.close()
 
 
 def prove(candidate: Candidate, graph: Graph) -> Finding:

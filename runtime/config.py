@@ -22,6 +22,7 @@ class Config:
         speed: of the clock, to serve replays faster than real time.
         policy: what the deployment demands; what the command line says is already in it.
         bundle_key: public key that the bundle must be signed for; None: unsigned ones are served.
+        engine_cache: folder of engines that are built here; None: they are put into the bundle.
         http_token_file: holds the token that POST must carry; None: POST is refused.
         insecure: listen beyond loopback without keys.
     """
@@ -34,5 +35,6 @@ class Config:
     speed: float = 1.0
     policy: Policy = field(default_factory=Policy)
     bundle_key: str | None = None
+    engine_cache: str | None = None
     http_token_file: str | None = None
     insecure: bool = False

@@ -26,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the bundle, or the parent of its engines/ (default: %(default)s)",
     )
     parser.add_argument("--bundle-key", metavar="FILE", help="that must have signed it")
+    parser.add_argument("--engine-cache", metavar="DIR", help="of engines that were built here")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     findings: list[Finding] = []
-    for finding in examine(args.engines, args.bundle_key):
+    for finding in examine(args.engines, args.bundle_key, args.engine_cache):
         if not args.json:
             topic = findings[-1].topic if findings else ""
             print(lines(finding, new_topic=finding.topic != topic), flush=True)

@@ -131,6 +131,12 @@ class Graph:
         return chosen.label if chosen else "none"
 
     @property
+    def tolerance(self) -> float:
+        """How far what runs it may be off the golden vectors."""
+        chosen = self._chosen
+        return chosen.tolerance if chosen else 0.0
+
+    @property
     def choice(self) -> str:
         """Which backend runs it, and why no better one does."""
         chosen = self._chosen

@@ -12,9 +12,9 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from robult_edge import bundle
 from robult_edge.errors import BundleError, RobultError
 from robult_edge.frames import largest_part_bytes
+from runtime import enginecache
 from runtime.serving import Serving
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Reloader:
     def _swap(self) -> None:
         server = self._server
         config = server.config
-        found = bundle.load(config.engines, config.bundle_key)
+        found = enginecache.load(config)
         largest = largest_part_bytes(found.manifest.modalities)
         if largest > server.largest_part_bytes:  # the socket's bound is set when it is bound
             raise BundleError(
@@ -127,9 +127,9 @@ class Reloader:
             replaced = swap.result(SWAP_S)
         except FutureTimeout:
             if swap.cancel():
-                new.engines.close()
+                new.close()
                 raise RobultError(
                     f"the loop has not turned for {SWAP_S:g} s; see /livez, and reload again"
                 ) from None
             replaced = swap.result()
-        replaced.engines.close()
+        replaced.close()

@@ -39,6 +39,8 @@ class Tick:
         newest_ns: when its last window was complete.
         infer_ns: time spent in branches and head so far.
         mask: the branches that are in.
+        held: windows by modality that wait for the device to answer all of them in one go.
+        fused: what it made of them, [K] and [M, K]: see `runtime.tick.Decider.probabilities`.
     """
 
     def __init__(self, end_ns: int, modalities: int, classes: int, width: int) -> None:
@@ -51,6 +53,13 @@ class Tick:
         self.h = np.zeros((modalities, width), np.float32)
         self.ends_ns: list[int | None] = [None] * modalities
         self.settled = [False] * modalities
+        self.held: dict[int, np.ndarray] = {}
+        self.fused: tuple[np.ndarray, np.ndarray] | None = None
+
+    def hold(self, i: int, window: np.ndarray) -> None:
+        """Keep a window until the tick is answered; its ring goes on meanwhile."""
+        self.held[i] = window.copy()
+        self.mask |= 1 << i
 
 
 class Rig:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from robult_edge import bundle
 from robult_edge.errors import RobultError
 from robult_edge.task import OUTPUTS
-from runtime import policy
+from runtime import enginecache, policy
 from runtime.config import Config
 from runtime.http import ControlPlane
 from runtime.policy import Policy
@@ -27,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         config = parse(argv)
-        server = Server(config, bundle.load(config.engines, config.bundle_key))
+        server = Server(config, enginecache.load(config))
         control = ControlPlane(server, config.http) if config.http else None
     except RobultError as error:
         print(f"runtime.serve: {error}", file=sys.stderr)
@@ -58,6 +57,12 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     parser = argparse.ArgumentParser(prog="python -m runtime.serve", description=__doc__)
     parser.add_argument(
         "--engines", required=True, metavar="DIR", help="the bundle, or the parent of its engines/"
+    )
+    parser.add_argument(
+        "--engine-cache",
+        metavar="DIR",
+        help="keep TensorRT engines that are built here in a folder of the runtime's own, not in "
+        "the bundle: for one that is signed, or cannot be written",
     )
     parser.add_argument(
         "--frames", default=default.frames, help="where sensors send to (default: %(default)s)"

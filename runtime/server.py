@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import zmq
 
-from robult_edge import results
+from robult_edge import results, subsets
 from robult_edge.bundle import Bundle, Manifest
 from robult_edge.errors import FrameError, RobultError
 from robult_edge.frames import largest_part_bytes
@@ -150,7 +150,7 @@ class Server:
         self._results.close()
         if self._gate:
             self._gate.close()
-        self.serving.engines.close()
+        self.serving.close()
 
     def between_turns(self, act: Callable[[], T]) -> Future[T]:
         """Have ``act`` done on the hot thread, while it is at nothing else."""
@@ -191,6 +191,9 @@ class Server:
         log.info("%s runs on %s", graph.name, graph.choice)
         if replaced is not None:
             replaced.close()
+        fused = self.serving.fused
+        made = fused.make()
+        self.between_turns(lambda: fused.install(made)).result()
 
     def _carry_on(self) -> Thread:
         """A thread that turns the loop from where it stands."""
@@ -263,6 +266,7 @@ class Server:
         while waiting:
             self._infer(waiting, self.clock.now_ns())
             waiting = [rig for rig in waiting if rig.is_due(self.clock.now_ns())]
+            self._fuse(waiting)
             for rig in waiting:
                 rig.close(self.clock.now_ns())
             for rig, (decider, head) in zip(waiting, self._heads(waiting), strict=True):
@@ -272,11 +276,19 @@ class Server:
     def _infer(self, rigs: list[Rig], now_ns: int) -> None:
         """Run the branches on every window that has become complete, all sources in one batch.
 
-        A batch stays pending until it has been run, so that another thread can carry on.
+        Where the device answers a tick in one go, windows are held until it is due.
         """
+        hold = self.serving.fused.ready
         for rig in rigs:
             for i, window in rig.windows(now_ns, self.serving.timing.patience_ns):
-                self._pending.setdefault(i, []).append((rig, window))
+                if hold:
+                    rig.tick.hold(i, window)
+                else:
+                    self._pending.setdefault(i, []).append((rig, window))
+        self._run_branches()
+
+    def _run_branches(self) -> None:
+        """Run what is pending, which stays so until then: another thread can carry on."""
         while self._pending:
             i, batch = next(iter(self._pending.items()))
             graph = self.serving.engines.branches[i]
@@ -296,6 +308,37 @@ class Server:
                 tick.mask |= 1 << i
                 tick.infer_ns += took_ns
 
+    def _fuse(self, rigs: list[Rig]) -> None:
+        """Answer on the device what was held for it, rigs of one alive subset in one batch.
+
+        What it leaves, the branches are run on.
+        """
+        holding = [rig for rig in rigs if rig.tick.held]
+        if not holding:
+            return
+        by_subset: dict[int, list[Rig]] = {}
+        for rig in holding:
+            if subsets.mask_of(rig.tick.held) == rig.tick.mask:
+                by_subset.setdefault(rig.tick.mask, []).append(rig)
+        for mask, some in by_subset.items():
+            begun_ns = self.clock.now_ns()
+            windows = [_stack([r.tick.held[i] for r in some]) for i in subsets.members(mask)]
+            answers = self.watchdog.run(self.serving.fused, begun_ns, mask, *windows)
+            if not answers:
+                continue
+            took_ns = self.clock.now_ns() - begun_ns
+            p, own = (each.copy() for each in answers)
+            for b, rig in enumerate(some):
+                rig.tick.fused = (p[b], own[b])
+                rig.tick.held.clear()
+                rig.tick.infer_ns += took_ns
+        for rig in holding:
+            for i, window in rig.tick.held.items():
+                self._pending.setdefault(i, []).append((rig, window))
+                rig.tick.mask &= ~(1 << i)
+            rig.tick.held.clear()
+        self._run_branches()
+
     def _heads(self, rigs: list[Rig]) -> list[tuple[Decider, np.ndarray | None]]:
         """Per rig, the rule that answers its tick, and logits [K] of the fusion head.
 
@@ -303,7 +346,7 @@ class Server:
         """
         deciders = self.serving.deciders
         decider = deciders[self.config.fusion]
-        wanted = [decider.head_wants(rig.tick.mask) for rig in rigs]
+        wanted = [None if rig.tick.fused else decider.head_wants(rig.tick.mask) for rig in rigs]
         asking = [(i, uses) for i, uses in enumerate(wanted) if uses is not None]
         heads: list[tuple[Decider, np.ndarray | None]] = [(decider, None)] * len(rigs)
         if asking:

@@ -9,6 +9,7 @@ from robult_edge.bundle import Bundle, Manifest
 from robult_edge.fusion import Rule
 from runtime.config import Config
 from runtime.engines import Engines
+from runtime.fused import Fused
 from runtime.policy import Policy, Timing
 from runtime.rigs import memory_bytes
 from runtime.tick import Decider
@@ -22,12 +23,14 @@ class Serving:
         timing: the policy's times for it.
         max_sources: rigs that may be served, as far as their memory goes.
         deciders: by fusion rule; ``mean`` is for when the fusion head is out.
+        fused: all of it in one go, where a GPU can.
         subset_names: by mask, what metrics call it.
     """
 
     manifest: Manifest
     engines: Engines
     deciders: dict[Rule, Decider]
+    fused: Fused
     subset_names: tuple[str, ...]
     timing: Timing
     max_sources: int
@@ -44,14 +47,22 @@ class Serving:
         policy.check(manifest, config.fusion)
         rules: tuple[Rule, Rule] = (config.fusion, "mean")
         masks = subsets.all_subsets(len(manifest.names))
+        engines = Engines(bundle)
+        deciders = {rule: Decider(manifest, rule, policy) for rule in rules}
         return cls(
             manifest,
-            Engines(bundle),
-            {rule: Decider(manifest, rule, policy) for rule in rules},
+            engines,
+            deciders,
+            Fused(bundle, engines, deciders[config.fusion], policy),
             ("none", *(subsets.name(mask, manifest.names) for mask in masks)),
             policy.timing(manifest.hop_ns, config.speed),
             most_sources(manifest, policy),
         )
+
+    def close(self) -> None:
+        """Free every engine."""
+        self.fused.close()
+        self.engines.close()
 
 
 def most_sources(manifest: Manifest, policy: Policy) -> int:

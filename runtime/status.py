@@ -57,6 +57,7 @@ def status(server: Server, sources: int | None = None) -> dict[str, Any]:
         "bundle": server.manifest.name,
         "fusion": server.config.fusion if engines.head.backend else "mean",
         "engines": {graph.name: graph.choice for graph in engines.graphs},
+        "fusion_on_device": server.serving.fused.choice,
         "builder": server.builder.said,
         "reload": server.reloader.last,
         "uptime_s": round((now_ns - server.started_ns) / 1e9 / server.clock.speed, 1),

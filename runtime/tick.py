@@ -178,7 +178,7 @@ class Decider:
 
     def _answer(self, tick: Tick, head: np.ndarray | None) -> Answer:
         rule = self._rules[tick.mask - 1]
-        fused, branches = self.probabilities(tick.mask, tick.logits, head)
+        fused, branches = tick.fused or self.probabilities(tick.mask, tick.logits, head)
         return Answer(
             reading=self._reads.answer(fused, rule.entry),
             conflict=self._reads.conflict(branches[list(subsets.members(tick.mask))]),

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from math import isfinite
 from threading import Thread
+from typing import Any
 
 import numpy as np
 
 from runtime.clock import Clock
 from runtime.engines import Graph
+from runtime.fused import Fused
 
 
 class Relieved(BaseException):
@@ -35,9 +37,9 @@ class Watchdog:
     def __init__(self, clock: Clock) -> None:
         self.failures: Counter[str] = Counter()
         self._clock = clock
-        self._note: list[tuple[Graph, int]] = []
+        self._note: list[tuple[Graph | Fused, int]] = []
 
-    def run(self, graph: Graph, begun_ns: int, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    def run(self, graph: Graph | Fused, begun_ns: int, *inputs: Any) -> tuple[np.ndarray, ...]:
         """What a graph answers; nothing while it is out, or if it fails now and so is taken out.
 
         Raises:
@@ -75,6 +77,6 @@ class Watchdog:
         self._fail(graph, f"no answer within {graph.limit_ns // 1_000_000} ms", stuck=hot)
         return True
 
-    def _fail(self, graph: Graph, reason: str, stuck: Thread | None = None) -> None:
+    def _fail(self, graph: Graph | Fused, reason: str, stuck: Thread | None = None) -> None:
         self.failures[graph.name] += 1
         graph.fail(reason, self._clock.now_ns(), stuck)

@@ -138,13 +138,13 @@ def test_a_directory_without_a_manifest_is_refused_with_the_command_that_makes_o
     assert "python -m export RUN --out DIR" in text
 
 
-@pytest.mark.parametrize("name", ["acc.onnx", "gyro.onnx", "head.onnx", "acc.plan", "golden.npz"])
+@pytest.mark.parametrize("name", ["acc.onnx", "gyro.onnx", "head.onnx", "golden.npz"])
 def test_a_missing_file_is_named(whole: Path, name: str) -> None:
     (whole / name).unlink()
     assert refusal(whole) == f"{whole / name}: missing; copy the whole bundle again"
 
 
-@pytest.mark.parametrize("name", ["acc.onnx", "gyro.onnx", "head.onnx", "acc.plan", "golden.npz"])
+@pytest.mark.parametrize("name", ["acc.onnx", "gyro.onnx", "head.onnx", "golden.npz"])
 def test_a_file_that_changed_is_named_with_both_hashes(whole: Path, name: str) -> None:
     said = bundle.sha256(whole / name)
     with (whole / name).open("ab") as file:
@@ -154,6 +154,42 @@ def test_a_file_that_changed_is_named_with_both_hashes(whole: Path, name: str) -
         f"{whole / name}: sha256 is {got[:12]}…, the manifest says {said[:12]}…; "
         "copy the whole bundle again"
     )
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [(Path.unlink, "missing"), (lambda f: f.write_bytes(b"another"), "sha256 is")],
+)
+def test_an_engine_that_is_not_as_it_was_is_never_read_and_the_bundle_is_loaded(
+    whole: Path, harm: Any, says: str
+) -> None:
+    (engine,) = bundle.engines(load(whole).manifest)
+    assert load(whole).plan(engine) == b"acc.plan"
+    assert load(whole).flaw(engine) is None
+    harm(whole / "acc.plan")
+    found = load(whole)
+    flaw = found.flaw(engine)
+    assert flaw is not None
+    assert flaw.startswith(f"{whole / 'acc.plan'}: {says}")
+    assert flaw.endswith("; build it again with python -m export.tensorrt")
+    with pytest.raises(BundleError, match=says):
+        found.plan(engine)
+
+
+def test_an_engine_that_changes_after_the_bundle_was_loaded_is_not_read_either(
+    whole: Path,
+) -> None:
+    found = load(whole)
+    (engine,) = bundle.engines(found.manifest)
+    assert found.flaw(engine) is None
+    (whole / "acc.plan").write_bytes(b"another")
+    with pytest.raises(BundleError, match="sha256 is"):
+        found.plan(engine)
+
+
+def test_an_engine_outside_the_bundle_is_no_engine(whole: Path) -> None:
+    edit(whole, lambda m: m["branches"][0]["engines"][0]["plan"].update(file="../acc.plan"))
+    assert refusal(whole).endswith("file '../acc.plan' lies outside the bundle")
 
 
 def test_a_directory_in_a_files_place_is_a_missing_file(whole: Path) -> None:

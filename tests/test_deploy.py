@@ -68,7 +68,7 @@ class TestImage:
         assert {"pyproject.toml", "README.md", "LICENSE", "robult_edge", "runtime"} <= copied
 
     def test_installs_extras_that_are_declared(self, image: Path) -> None:
-        (install,) = (run for run in of(image, "RUN") if "/src" in run)
+        (install,) = (run for run in of(image, "RUN") if "/pip install --no-cache-dir /src" in run)
         (asked,) = re.findall(r"/src(?:\[([\w,-]+)\])?(?=\s|$)", install)
         assert set(filter(None, asked.split(","))) <= set(EXTRAS)
 

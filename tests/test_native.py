@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from robult_edge.fusion import Rule
+from robult_edge.task import Task
 from tests.conftest import run
 from tests.native.cases import BLOCK, Argument, FusionCase, Place, WindowCase
 
@@ -78,6 +79,15 @@ def test_fusion_agrees_with_numpy(host: Local, seed: int, scale: float, rule: Ru
 
 
 @pytest.mark.parametrize("rule", ["pool", "mean"])
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+@pytest.mark.parametrize("seed", range(10))
+def test_labels_and_values_are_fused_as_numpy_does(
+    host: Local, seed: int, task: Task, rule: Rule
+) -> None:
+    FusionCase(seed, 3, rule, task=task).check(host)
+
+
+@pytest.mark.parametrize("rule", ["pool", "mean"])
 def test_logits_at_both_ends(host: Local, rule: Rule) -> None:
     case = FusionCase(0, 80, rule)
     case.logits[:] = np.sign(case.logits) * 80
@@ -124,6 +134,15 @@ def test_windows_refuse_sizes_out_of_range(host: Local, samples: int, capacity: 
     case.samples, case.capacity = samples, capacity
     with pytest.raises(ValueError, match="robult_measure: a size is out of range"):
         case.measure(host)
+
+
+@pytest.mark.parametrize("rule", ["pool", "mean"])
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+@pytest.mark.parametrize("seed", range(2))
+def test_emulated_labels_and_values_are_fused_as_numpy_does(
+    emulated: Local, seed: int, task: Task, rule: Rule
+) -> None:
+    FusionCase(seed, 3, rule, task=task, batch=5).check(emulated)
 
 
 @pytest.mark.parametrize("rule", ["pool", "mean"])

@@ -15,6 +15,7 @@ from export import sign
 from robult_edge import bundle, signature
 from robult_edge.bundle import Bundle
 from robult_edge.errors import BundleError, MissingExtraError, RobultError
+from tests.runtime.test_tensorrt import give_engines
 
 
 @pytest.fixture
@@ -92,6 +93,16 @@ def test_a_signature_covers_every_file_through_the_manifest(signed: Path, key: P
     (signed / "acc.onnx").write_bytes(graph)
     with pytest.raises(BundleError, match=r"acc\.onnx: sha256 is"):
         bundle.load(signed, f"{key}.pub")
+
+
+def test_a_bundle_with_a_broken_engine_is_not_signed(
+    signed: Path, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_engines(signed)
+    assert sign.main(["--bundle", str(signed), "--key", str(key)]) == 0
+    (signed / "acc.plan").write_bytes(b"another")
+    assert sign.main(["--bundle", str(signed), "--key", str(key)]) == 2
+    assert "acc.plan: sha256 is" in capsys.readouterr().err
 
 
 def test_a_broken_bundle_is_not_signed(

@@ -16,7 +16,7 @@ import msgspec
 from export.tensorrt.build import Hardware, Settings
 from export.tensorrt.engines import Order, build_engines, proof
 from export.tensorrt.gpu import runner
-from robult_edge import bundle, nvidia
+from robult_edge import bundle, nvidia, signature
 from robult_edge.bundle import Flavour, Precision
 from robult_edge.errors import EngineError, RobultError
 from robult_edge.nvidia import Gpu, Target
@@ -28,14 +28,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures = []
     try:
         path = bundle.find(args.bundle)
+        before = (path / bundle.MANIFEST).read_bytes()
         trt = nvidia.library(args.flavour)
-        for order in orders(args, trt):
-            failures += _fill(path, trt, order)
+        try:
+            for order in orders(args, trt):
+                failures += _fill(path, trt, order)
+        finally:
+            _say_unsigned(path, before)
     except (RobultError, OSError) as error:
         failures.append(str(error))
     for failure in failures:
         print(f"export.tensorrt: {failure}", file=sys.stderr)
     return 2 if failures else 0
+
+
+def _say_unsigned(path: Path, before: bytes) -> None:
+    """Say what has become of a signature, where the manifest is not what it was ``before``."""
+    signed = (path / signature.SIGNATURE).is_file()
+    if signed and (path / bundle.MANIFEST).read_bytes() != before:
+        print(
+            "the bundle's signature does not hold for these engines; sign it again: "
+            f"python -m export.sign --bundle {path} --key SECRET"
+        )
 
 
 def _fill(path: Path, trt: ModuleType, order: Order) -> list[str]:

@@ -73,6 +73,11 @@ def build(trt: ModuleType, graph: bytes, settings: Settings) -> bytes:
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
         shape = tuple(tensor.shape)[1:]
+        if -1 in shape:
+            raise EngineError(
+                f"{tensor.name} is {tuple(tensor.shape)}, and there is no profile for more than a "
+                "batch that varies; export the graph with every other size fixed"
+            )
         profile.set_shape(tensor.name, *((size, *shape) for size in settings.batch))
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(f"batches of {settings.batch} are refused: {log.said()}")

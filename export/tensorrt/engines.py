@@ -64,12 +64,12 @@ def build_engines(
     """
     found = bundle.load(path)
     every = graphs(found)
-    if all(_up_to_date(graph, order) for graph in every):
+    if all(_up_to_date(found, graph, order) for graph in every):
         say("up to date")
         return []
     converted, failures = _converter(found, every, order), []
     for graph in every:
-        if _up_to_date(graph, order):
+        if _up_to_date(found, graph, order):
             say(f"{graph.name}: up to date")
             continue
         say(f"{graph.name}: building …")
@@ -91,20 +91,22 @@ def proof(path: Path, order: Order, runner: Runner) -> Parity | None:
     """The bundle's engines against its golden vectors; None where one is missing."""
     found = bundle.load(path)
     every = graphs(found)
-    engines = [_engine(graph, order) for graph in every]
+    engines = [_engine(found, graph, order) for graph in every]
     if None in engines:
         return None
-    plans = [found.file(engine.plan).read_bytes() for engine in engines if engine]
+    plans = [found.plan(engine) for engine in engines if engine]
     return parity(found, every, [in_batches(runner(p), order.settings.batch[-1]) for p in plans])
 
 
-def _engine(graph: Graph, order: Order) -> Engine | None:
+def _engine(found: Bundle, graph: Graph, order: Order) -> Engine | None:
+    """The graph's engine of this order, if it is there and whole."""
     wanted = nvidia.key(graph.entry.onnx.sha256, order.precision, order.target)
-    return next((engine for engine in graph.entry.engines if engine.key == wanted), None)
+    fitting = (engine for engine in graph.entry.engines if engine.key == wanted)
+    return next((engine for engine in fitting if found.flaw(engine) is None), None)
 
 
-def _up_to_date(graph: Graph, order: Order) -> bool:
-    engine = _engine(graph, order)
+def _up_to_date(found: Bundle, graph: Graph, order: Order) -> bool:
+    engine = _engine(found, graph, order)
     return engine is not None and engine.batch == order.settings.batch
 
 
@@ -177,5 +179,5 @@ def note(path: Path, graph: Graph, order: Order, plan: bytes) -> str:
     newer = msgspec.structs.replace(manifest, branches=tuple(places[:-1]), head=places[-1])
     bundle.write_manifest(path, newer)
     for stale in set(bundle.files(manifest)) - set(bundle.files(newer)):
-        (path / stale.file).unlink()
+        (path / stale.file).unlink(missing_ok=True)
     return name

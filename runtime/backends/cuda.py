@@ -77,7 +77,7 @@ def captured(stream: Any, enqueue: Callable[[], None], held: ExitStack) -> Calla
     def checked(result: tuple[Any, ...]) -> Any:
         error, *values = result
         if error != driver.CUresult.CUDA_SUCCESS:
-            raise EngineError(f"the engine's CUDA graph fails: {error.name}")
+            raise EngineError(f"the CUDA graph fails: {error.name}")
         return values[0] if values else None
 
     handle = driver.CUstream(stream.handle)
@@ -92,6 +92,18 @@ def captured(stream: Any, enqueue: Callable[[], None], held: ExitStack) -> Calla
     replayed = checked(driver.cuGraphInstantiate(graph, 0))
     held.callback(driver.cuGraphExecDestroy, replayed)
     return lambda: checked(driver.cuGraphLaunch(replayed, handle))
+
+
+def warmed(
+    stream: Any, enqueue: Callable[[], None], held: ExitStack, replay: bool = True
+) -> Callable[[], None]:
+    """``enqueue`` once done, and then as `captured`; or as it is where nothing is to be replayed.
+
+    The first run settles what depends on shapes, and loads kernels: neither may be captured.
+    """
+    enqueue()
+    stream.synchronize()
+    return captured(stream, enqueue, held) if replay else enqueue
 
 
 def waited(stream: Any, work: Callable[[], None]) -> Callable[[], None]:

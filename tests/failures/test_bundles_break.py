@@ -1,4 +1,4 @@
-"""A bundle that cannot be trusted: one sentence, exit code 2."""
+"""A bundle that cannot be trusted: one sentence, exit code 2; an engine: it is left out, alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from export import sign
+from robult_edge import signature
 from robult_edge.bundle import Bundle
+from robult_edge.data.replay import Replay
+from tests.failures.live import PATIENT, playing, serving
+from tests.runtime.test_tensorrt import with_engines
 
 
 def no_graph(engines: Path) -> None:
@@ -60,3 +65,42 @@ def test_damaged_bundle_is_refused_in_one_sentence(
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def no_plan(engines: Path) -> None:
+    (engines / "gyro.plan").unlink()
+
+
+def exchanged(engines: Path) -> None:
+    (engines / "gyro.plan").write_bytes((engines / "acc.plan").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"), [(no_plan, "gyro.plan: missing"), (exchanged, "gyro.plan: sha256 is")]
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_damaged_engine_is_left_out_and_every_sensor_answers(
+    shipped: Bundle,
+    replay: Replay,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    says: str,
+    signed: bool,
+) -> None:
+    path = with_engines(shipped, tmp_path).path
+    options = list(PATIENT)
+    if signed:
+        public = signature.new_key(tmp_path / "maker")
+        assert sign.main(["--bundle", str(path), "--key", str(tmp_path / "maker")]) == 0
+        options += ["--bundle-key", str(public)]
+    damage(path)
+    with serving(path, *options) as served:
+        with playing(served, replay) as player:
+            player.play(6)
+        answer = served.wait_for(lambda r: len(r.alive) == 2)
+        engines = served.status()["engines"]
+        assert served.stop() == 0
+    assert answer.label in shipped.manifest.classes
+    assert engines["gyro"].startswith("onnxruntime-cpu (tensorrt-fp32: ")
+    assert says in engines["gyro"]
+    assert ".plan" not in engines["acc"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robult_edge.fusion import Rule
+from robult_edge.task import Task
 from tests.native.cases import BLOCK, Argument, FusionCase, Place, WindowCase
 
 Launch = Callable[[], None]
@@ -107,6 +108,15 @@ def gpu(request: pytest.FixtureRequest, cuda: Any, build: Path) -> Device:
 @pytest.mark.parametrize("seed", range(5))
 def test_fusion_agrees_with_numpy(gpu: Device, seed: int, scale: float, rule: Rule) -> None:
     FusionCase(seed, scale, rule).check(gpu)
+
+
+@pytest.mark.parametrize("rule", ["pool", "mean"])
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_and_values_are_fused_as_numpy_does(
+    gpu: Device, seed: int, task: Task, rule: Rule
+) -> None:
+    FusionCase(seed, 3, rule, task=task).check(gpu)
 
 
 @pytest.mark.parametrize("rule", ["pool", "mean"])

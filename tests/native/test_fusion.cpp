@@ -6,6 +6,7 @@
 
 namespace {
 
+using robult::Link;
 using robult::Rule;
 using robult::SubsetRow;
 
@@ -24,7 +25,8 @@ struct Answer {
     std::uint32_t set = 7;
 };
 
-Answer fuse(const Moment& x, std::uint32_t alive, Rule rule, int lanes) {
+Answer fuse(const Moment& x, std::uint32_t alive, Rule rule, int lanes,
+            Link link = Link::softmax) {
     Answer a;
     const float* y = x.logits.data();
     const robult::Fusion fusion{{y, y + kClasses, y + 2 * kClasses},
@@ -34,7 +36,8 @@ Answer fuse(const Moment& x, std::uint32_t alive, Rule rule, int lanes) {
                                 1,
                                 kBranches,
                                 kClasses,
-                                rule};
+                                rule,
+                                link};
     const robult::Answers out{a.p.data(), a.own.data(), &a.top, &a.set};
     alone_or_in_lanes(lanes, [&](const auto& lane) { robult::fuse(lane, fusion, 0, out); });
     return a;
@@ -82,6 +85,18 @@ int main() {
                {4 / 14.0, 5 / 14.0, 5 / 14.0}, 1, 0b111);
         expect("mean of one", fuse(mean, 0b10, Rule::mean, lanes), {3 / 7.0, 3 / 7.0, 1 / 7.0}, 0,
                0b111);
+
+        // Labels by themselves, and values as they are; top and set are left alone.
+        expect("labels pooled", fuse(pool, 0b11, Rule::pool, lanes, Link::sigmoid),
+               {3 / 4.0, 24 / 25.0, 4 / 5.0}, 7, 7);
+        const Answer labels = fuse(mean, 0b11, Rule::mean, lanes, Link::sigmoid);
+        expect("labels averaged", labels, {5 / 8.0, 17 / 24.0, 13 / 20.0}, 7, 7);
+        checks.expect(named("each branch's labels"), labels.own,
+                      {1 / 2.0, 2 / 3.0, 4 / 5.0, 3 / 4.0, 3 / 4.0, 1 / 2.0});
+        expect("values pooled", fuse(pool, 0b11, Rule::pool, lanes, Link::identity),
+               {l3, l2 + l3 + l4, l4}, 7, 7);
+        expect("values averaged", fuse(mean, 0b11, Rule::mean, lanes, Link::identity),
+               {l3 / 2, (l2 + l3) / 2, l4 / 2}, 7, 7);
 
         for (const Rule rule : {Rule::pool, Rule::mean}) {
             expect("nothing alive", fuse(pool, 0, rule, lanes), {NAN, NAN, NAN}, -1, 0);

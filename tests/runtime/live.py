@@ -92,6 +92,15 @@ class Stage:
                 self.server._take(encode(Frame(m.name, "rig", self._tick, t_ns, samples)))
         self._tick += 1
 
+    def hear_as(self, source: str, seq: int) -> None:
+        """The hop heard last comes from another source too, as its ``seq``-th frames."""
+        manifest, tick = self.server.manifest, self._tick - 1
+        for m in manifest.modalities:
+            first = tick * m.hop
+            samples = self._replay.stretch(m.name, first, first + m.hop - 1)
+            t_ns = self._start_ns + tick * manifest.hop_ns + m.period_ns // 2
+            self.server._take(encode(Frame(m.name, source, seq, t_ns, samples)))
+
     def play(self, hops: int) -> list[Result]:
         """What has been answered at the end of each of the next ``hops``."""
         answers = []

@@ -1,16 +1,20 @@
-"""A stand-in for TensorRT, pycuda and cuda-bindings: the calls the backend uses, on the CPU.
+"""A stand-in for TensorRT, pycuda and cuda-bindings: the calls the backends use, on the CPU.
 
-Engines are ONNX graphs, which it runs on ONNX Runtime. "Device memory" lies apart from arrays, work
-is done in the order of its stream or recorded while that captures, and what a real driver refuses
-raises: a call on a thread without the context, an allocation while a graph is captured.
+Engines are ONNX graphs, which it runs on ONNX Runtime; the fusion kernel is native/'s own, its
+lanes played by threads. "Device memory" lies apart from arrays, work is done in the order of its
+stream or recorded while that captures, and what a real driver refuses raises: a call on a thread
+without the context, an allocation while a graph is captured, a stream that another's capture drew
+in and that is not waited for.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from threading import local
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,7 +26,7 @@ import pytest
 from export.tensorrt.graphs import on_cpu
 from robult_edge import nvidia
 from robult_edge.nvidia import Gpu
-from runtime.backends import cuda
+from runtime.backends import cuda, kernels
 
 HERE = nvidia.target("trt", "10.3.0", Gpu("8.7", "Orin"))
 
@@ -41,8 +45,9 @@ class Memory:
     """A device buffer."""
 
     def __init__(self, gpu: StandIn, size: int) -> None:
-        self._gpu, self.bytes = gpu, bytearray(size)
-        self.address = 4096 * (len(gpu.memory) + 1)
+        self._gpu, self.bytes = gpu, bytearray(b"\xff" * size)  # NaN, unless written
+        self.address = gpu.next_address
+        gpu.next_address += 4096 * (size // 4096 + 2)
         gpu.memory[self.address] = self
 
     def __int__(self) -> int:
@@ -64,14 +69,23 @@ class Pinned(bytearray):
 
 
 class Stream:
-    handle = 7
+    """Does its work at once, or has it recorded.
+
+    Attributes:
+        recorded: what the capture it has part in has recorded; None while it has none.
+        put_count: how much was put on it.
+        waited_for: how much of that the stream that captures waits for.
+    """
 
     def __init__(self, gpu: StandIn) -> None:
         self.recorded: list[Callable[[], None]] | None = None
+        self.put_count = self.waited_for = 0
+        self.handle = 7 + len(gpu.streams)
         self._gpu = gpu
         gpu.streams.append(self)
 
     def put(self, work: Callable[[], None]) -> None:
+        self.put_count += 1
         if self.recorded is None:
             work()
         else:
@@ -79,6 +93,58 @@ class Stream:
 
     def synchronize(self) -> None:
         assert self.recorded is None, "not while a graph is captured"
+
+    def wait_for_event(self, event: Event) -> None:
+        self._gpu.called("wait for event")
+        assert event.of is not None, "never recorded"
+        event.of.waited_for = max(event.of.waited_for, event.put_count)
+        if self.recorded is None and event.of.recorded is not None:
+            self.recorded, self.waited_for = event.of.recorded, self.put_count
+
+
+class Event:
+    def __init__(self, gpu: StandIn) -> None:
+        self.of: Stream | None = None
+        self.put_count = 0
+        self._gpu = gpu
+
+    def record(self, stream: Stream) -> None:
+        self._gpu.called("record")
+        self.of, self.put_count = stream, stream.put_count
+
+    def synchronize(self) -> None:
+        assert self.of is not None, "never recorded"
+        assert self.of.recorded is None, "not while a graph is captured"
+        self._gpu.called("wait")
+
+
+class Copy2D:
+    """pycuda's Memcpy2D, between device buffers."""
+
+    def __init__(self, gpu: StandIn) -> None:
+        self._gpu = gpu
+        self.width_in_bytes = self.height = self.src_pitch = self.dst_pitch = 0
+        self.dst_x_in_bytes = 0
+
+    def set_src_device(self, there: Memory) -> None:
+        self._src = there
+
+    def set_dst_device(self, there: Memory) -> None:
+        self._dst = there
+
+    def __call__(self, stream: Stream) -> None:
+        self._gpu.called("copy 2d")
+        width, height, x = self.width_in_bytes, self.height, self.dst_x_in_bytes
+        src_pitch, dst_pitch = self.src_pitch, self.dst_pitch
+        assert x + width <= dst_pitch
+        assert width <= src_pitch
+
+        def copy() -> None:
+            for row in range(height):
+                there = slice(row * dst_pitch + x, row * dst_pitch + x + width)
+                self._dst.bytes[there] = self._src.bytes[row * src_pitch : row * src_pitch + width]
+
+        stream.put(copy)
 
 
 class StandIn:
@@ -91,6 +157,7 @@ class StandIn:
         pinned: page-locked arrays that are not.
         limit_bytes: of a device buffer; a larger one is out of memory.
         off: added to all that engines answer.
+        kernels: a build of native/, for its emulated kernels; None: modules cannot be loaded.
         refuses_graphs: captures fail.
         lost: replays fail.
     """
@@ -101,12 +168,18 @@ class StandIn:
         self.streams: list[Stream] = []
         self.freed, self.pinned, self.limit_bytes, self.off = 0, 0, 1 << 30, 0.0
         self.refuses_graphs = self.lost = False
+        self.kernels: Path | None = None
+        self.next_address = 4096
         self._current = local()
 
     @property
     def is_current(self) -> bool:
         """Whether this thread has the context."""
         return getattr(self._current, "depth", 0) > 0
+
+    def stream(self, handle: int) -> Stream:
+        """By its handle."""
+        return next(stream for stream in self.streams if stream.handle == handle)
 
     def called(self, what: str) -> None:
         assert self.is_current, f"{what} on a thread without the context"
@@ -151,11 +224,46 @@ class StandIn:
         self.called("dtoh")
         stream.put(copy)
 
-    def _event(self, flags: int) -> SimpleNamespace:
+    def _event(self, flags: int) -> Event:
         assert flags == 2
-        return SimpleNamespace(
-            record=lambda stream: self.called("record"), synchronize=lambda: self.called("wait")
-        )
+        return Event(self)
+
+    def memcpy_htod(self, there: Memory, array: np.ndarray) -> None:
+        self.called("htod now")
+        assert array.nbytes == len(there.bytes)
+        there.bytes[:] = array.tobytes()
+
+    def memcpy_dtoh(self, array: np.ndarray, there: Memory) -> None:
+        self.called("dtoh now")
+        array[...] = np.frombuffer(there.bytes, array.dtype).reshape(array.shape)
+
+    def memcpy_dtod_async(self, to: Memory, there: Memory, size: int, stream: Stream) -> None:
+        def copy() -> None:
+            to.bytes[:size] = there.bytes[:size]
+
+        self.called("dtod")
+        stream.put(copy)
+
+    def memset_d32_async(self, there: Memory, value: int, count: int, stream: Stream) -> None:
+        def fill() -> None:
+            there.bytes[: 4 * count] = value.to_bytes(4, "little") * count
+
+        self.called("memset")
+        stream.put(fill)
+
+    def module_from_file(self, _file: str) -> SimpleNamespace:
+        self.called("module")
+        if self.kernels is None:
+            raise CudaError("cuModuleLoad failed: device kernel image is invalid")
+        (library,) = self.kernels.glob("librobult_emulated.*")
+        return SimpleNamespace(get_function=lambda name: Kernel(self, str(library), name))
+
+    def host_address(self, address: int) -> int:
+        """Where the bytes of a device address really lie."""
+        start = max(each for each in self.memory if each <= address)
+        content = self.memory[start].bytes
+        assert address - start < len(content)
+        return ctypes.addressof(ctypes.c_char.from_buffer(content)) + address - start
 
     def pycuda(self) -> SimpleNamespace:
         """pycuda.driver."""
@@ -171,10 +279,16 @@ class StandIn:
             pagelocked_empty=self.pagelocked_empty,
             memcpy_htod_async=self.memcpy_htod_async,
             memcpy_dtoh_async=self.memcpy_dtoh_async,
+            memcpy_htod=self.memcpy_htod,
+            memcpy_dtoh=self.memcpy_dtoh,
+            memcpy_dtod_async=self.memcpy_dtod_async,
+            memset_d32_async=self.memset_d32_async,
+            Memcpy2D=lambda: Copy2D(self),
+            module_from_file=self.module_from_file,
         )
 
     def cuda_bindings(self) -> SimpleNamespace:
-        """cuda.bindings.driver; the only stream that captures is the one asked last."""
+        """cuda.bindings.driver."""
         done = CUresult.CUDA_SUCCESS
 
         def begin(stream: Stream, _mode: str) -> tuple[CUresult]:
@@ -184,7 +298,11 @@ class StandIn:
 
         def end(stream: Stream) -> tuple[CUresult, Any]:
             self.called("end")
-            recorded, stream.recorded = stream.recorded, None
+            recorded = stream.recorded
+            for each in self.streams:
+                if each.recorded is recorded:
+                    each.recorded = None
+                    assert each is stream or each.waited_for == each.put_count, "not joined"
             if self.refuses_graphs:
                 return CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, None
             return done, recorded
@@ -205,7 +323,7 @@ class StandIn:
         return SimpleNamespace(
             CUresult=CUresult,
             CUstreamCaptureMode=SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread"),
-            CUstream=lambda handle: self.streams[-1],
+            CUstream=self.stream,
             cuStreamBeginCapture=begin,
             cuStreamEndCapture=end,
             cuGraphInstantiate=lambda graph, flags: (done, graph),
@@ -223,6 +341,42 @@ class StandIn:
             TensorIOMode=SimpleNamespace(INPUT="in"),
             nptype=lambda dtype: dtype,
         )
+
+
+class Kernel:
+    """An entry of native/kernels.cu."""
+
+    def __init__(self, gpu: StandIn, library: str, name: str) -> None:
+        self._gpu = gpu
+        self._entry = getattr(ctypes.CDLL(library), name.replace("robult", "emulated"))
+
+    def prepare(self, formats: list[str]) -> None:
+        self._formats = formats
+
+    def prepared_async_call(
+        self, grid: tuple[int, int], block: tuple[int, int, int], stream: Stream, *packed: bytes
+    ) -> None:
+        self._gpu.called("kernel")
+        assert [f"{len(argument)}s" for argument in packed] == self._formats
+        what, where = kernels.Fusion.from_buffer_copy(packed[0]), packed[1]
+
+        def run() -> None:
+            there = kernels.Answers.from_buffer_copy(where)
+            self._entry(*grid, block[0], self._translated(what), self._translated(there))
+
+        stream.put(run)
+
+    def _translated(self, struct: Any) -> Any:
+        """The same, its pointers to where the bytes really lie."""
+        real = type(struct).from_buffer_copy(bytes(struct))
+        for name, kind in struct._fields_:
+            value = getattr(struct, name)
+            if kind is ctypes.c_void_p:
+                setattr(real, name, value and self._gpu.host_address(value))
+            elif not isinstance(value, int):
+                places = [value_ and self._gpu.host_address(value_) for value_ in value]
+                setattr(real, name, kind(*places))
+        return real
 
 
 class Runtime:
@@ -301,8 +455,7 @@ class Context:
                     (answer + gpu.off).astype(answer.dtype).tobytes()
                 )
 
-        assert stream == Stream.handle
-        gpu.streams[-1].put(execute)
+        gpu.stream(stream).put(execute)
         return True
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from robult_edge import bundle, nvidia
+from export import sign
+from robult_edge import bundle, nvidia, signature
 from robult_edge.bundle import Bundle
 from robult_edge.errors import EngineError
-from runtime import builder, status
+from runtime import builder, enginecache, status
+from runtime.config import Config
 from tests.conftest import ROOT
 from tests.runtime import standin
 from tests.runtime.live import Stage, staged
@@ -124,15 +126,48 @@ def test_nothing_is_built_that_is_there(
         assert finish(stage).startswith("nothing to build")
 
 
+@pytest.fixture
+def key(copy: Bundle, tmp_path: Path) -> str:
+    """The public key that the bundle is signed for."""
+    public = signature.new_key(tmp_path / "maker")
+    assert sign.main(["--bundle", str(copy.path), "--key", str(tmp_path / "maker")]) == 0
+    return str(public)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("demanded", [True, False])
 def test_a_signed_bundle_is_left_as_it_was_signed(
-    gpu: StandIn, copy: Bundle, monkeypatch: pytest.MonkeyPatch
+    gpu: StandIn, copy: Bundle, key: str, monkeypatch: pytest.MonkeyPatch, demanded: bool
 ) -> None:
-    before = (copy.path / bundle.MANIFEST).read_bytes()
+    before = contents(copy.path)
     built_by(BUILD, monkeypatch)
-    with staged(copy, monkeypatch, "cpu", bundle_key="key.pub") as stage:
+    with staged(copy, monkeypatch, "cpu", bundle_key=key if demanded else None) as stage:
         stage.server.builder.start()
-        assert finish(stage).startswith("off: engines would change the signed manifest")
-    assert (copy.path / bundle.MANIFEST).read_bytes() == before
+        assert finish(stage) == (
+            "off: engines would change the signed manifest; serve with --engine-cache DIR, or "
+            "build with python -m export.tensorrt and sign again"
+        )
+    assert contents(copy.path) == before
+
+
+def test_a_signed_bundles_engines_are_built_in_the_cache_and_served_from_there(
+    gpu: StandIn, copy: Bundle, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, cache = contents(copy.path), tmp_path / "cache"
+    built_by(BUILD, monkeypatch)
+    options = {"bundle_key": key, "engine_cache": str(cache)}
+    with staged(copy, monkeypatch, "cpu", **options) as stage:
+        stage.play(WARM_UP)
+        stage.server.builder.start()
+        assert finish(stage) == "built for acc, gyro, fusion head"
+        assert labels(stage) == {"tensorrt-fp32"}
+        assert stage.play(1)[0].alive == ["acc", "gyro"]
+    assert contents(copy.path) == before
+    again = enginecache.load(Config(str(copy.path), **options))
+    assert builder.lacking(again, HERE) == [], "a restart finds them"
 
 
 def test_a_bundle_that_cannot_be_written_is_left_alone(
@@ -141,7 +176,10 @@ def test_a_bundle_that_cannot_be_written_is_left_alone(
     built_by(BUILD, monkeypatch)
     monkeypatch.setattr("os.access", lambda *_: False)
     stage.server.builder.start()
-    assert "cannot be written; build with python -m export.tensorrt" in finish(stage)
+    assert finish(stage) == (
+        f"off: {stage.server.config.engines} cannot be written; serve with --engine-cache DIR, or "
+        "build with python -m export.tensorrt"
+    )
 
 
 @pytest.mark.parametrize("missing", ["tensorrt", "pycuda.driver"])
@@ -174,6 +212,18 @@ def test_stopping_ends_the_build(stage: Stage, monkeypatch: pytest.MonkeyPatch) 
     work.stop()
     assert not work._thread.is_alive()
     assert work.said == "stopped"
+
+
+def test_an_engine_that_is_damaged_is_built_again(
+    stage: Stage, copy: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built_by(BUILD, monkeypatch)
+    give_engines(copy.path)
+    (copy.path / "gyro.plan").write_bytes(b"half a cop")
+    (copy.path / "acc.plan").unlink()
+    stage.server.builder.start()
+    assert finish(stage) == "built for acc, gyro"
+    assert labels(stage) == {"tensorrt-fp32"}
 
 
 def test_an_engine_of_any_precision_will_do_and_one_for_another_gpu_will_not(

@@ -173,17 +173,17 @@ def setting(name: str, value: Any) -> Callable[[StandIn, pytest.MonkeyPatch], No
         (
             setting("limit_bytes", 100),
             {},
-            "the GPU does not take the engine: cuMemHostAlloc failed: out of memory",
+            "the GPU does not take the engine: cuMemAlloc failed: out of memory",
         ),
         (
             setting("refuses_graphs", True),
             {},
-            "the engine's CUDA graph fails: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+            "the CUDA graph fails: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
         ),
         (
             setting("lost", True),
             {},
-            "the engine's CUDA graph fails: CUDA_ERROR_ILLEGAL_ADDRESS",
+            "the CUDA graph fails: CUDA_ERROR_ILLEGAL_ADDRESS",
         ),
         (setting("off", 0.5), {}, "off its golden vectors by 0."),
         (
@@ -238,6 +238,36 @@ def test_one_graph_may_fall_back_alone(gpu: StandIn, shipped: Bundle, tmp_path: 
     engines.close()
 
 
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [(Path.unlink, "missing"), (lambda f: f.write_bytes(b"another"), "sha256 is")],
+)
+def test_a_damaged_engine_is_set_aside_alone_and_never_read(
+    gpu: StandIn,
+    shipped: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[Path], None],
+    says: str,
+) -> None:
+    made = with_engines(shipped, tmp_path)
+    harm(made.path / "gyro.plan")
+    given: list[bytes] = []
+    deserialise = standin.Runtime.deserialize_cuda_engine
+
+    def watched(self: standin.Runtime, plan: bytes) -> standin.Engine | None:
+        given.append(plan)
+        return deserialise(self, plan)
+
+    monkeypatch.setattr(standin.Runtime, "deserialize_cuda_engine", watched)
+    engines = Engines(bundle.load(made.path))
+    acc, gyro, head = engines.graphs
+    assert (acc.choice, head.choice) == ("tensorrt-fp32", "tensorrt-fp32")
+    assert gyro.choice.startswith(f"onnxruntime-cpu (tensorrt-fp32: {made.path}/gyro.plan: {says}")
+    assert b"another" not in given
+    engines.close()
+
+
 def test_an_engine_may_be_as_far_off_as_its_precision_allows(
     gpu: StandIn, shipped: Bundle, tmp_path: Path
 ) -> None:
@@ -258,7 +288,7 @@ def test_an_engine_that_fails_at_work_is_out_and_onnx_runtime_takes_its_place(
         acc.backend.run(np.zeros((1, 3, 128), np.float32))
     acc.fail(str(failed.value), 0)
     acc.choose()
-    assert acc.choice.startswith("onnxruntime-cpu (tensorrt-fp32: the engine's CUDA graph fails")
+    assert acc.choice.startswith("onnxruntime-cpu (tensorrt-fp32: the CUDA graph fails")
     engines.close()
 
 
@@ -271,7 +301,8 @@ def used(file: str, root: str, *functions: str) -> set[tuple[str, str]]:
             continue
         for node in ast.walk(function):
             if isinstance(node, ast.Attribute):
-                first, *path, name = ast.unparse(node).split(".")
+                of, _, name = ast.unparse(node).removeprefix("self._").rpartition(".")
+                first, *path = of.split(".")
                 if first == root:
                     found.add((".".join(path), name))
                 elif root == "trt" and first in OBJECTS and not path:
@@ -282,7 +313,7 @@ def used(file: str, root: str, *functions: str) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("tensorrt_rtx", used("tensorrt.py", "trt", "_load", "_bucket")),
+        ("tensorrt_rtx", used("tensorrt.py", "trt", "_load", "__init__", "shape", "execute")),
         ("cuda.bindings.driver", used("cuda.py", "driver", "captured")),
     ],
 )

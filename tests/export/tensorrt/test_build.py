@@ -25,9 +25,9 @@ SM = {"7.5": 1, "8.0": 2, "8.6": 4, "8.9": 8, "12.0": 16, "12.1": 32}
 SM86 = Settings(compute_capability="8.6")
 
 
-def graph_of(operator: str, domain: str = "") -> bytes:
-    """A graph of one operator, x [B, 4] → y [B, 4]."""
-    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 4]) for n in "xy")
+def graph_of(operator: str, domain: str = "", size: int | str = 4) -> bytes:
+    """A graph of one operator, x [B, size] → y [B, size]."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", size]) for n in "xy")
     node = helper.make_node(operator, ["x"], ["y"], domain=domain, name="odd")
     model = helper.make_model(
         helper.make_graph([node], "one", [x], [y]),
@@ -66,6 +66,7 @@ def test_an_engine_says_what_it_is_for(rtx: ModuleType, compute_capability: str)
         (graph_of("Frobnicate", "my.ops"), "cannot be parsed: Frobnicate odd .*Plugin not found"),
         (graph_of("Det"), "cannot be parsed: Det odd UNSUPPORTED_NODE"),
         (b"", "no engine can be made: .*at least one output"),
+        (graph_of("Relu", size="any"), r"x is \(-1, -1\), and there is no profile for more than a"),
     ],
 )
 def test_a_graph_that_is_no_good_is_one_sentence(rtx: ModuleType, model: bytes, says: str) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from export.tensorrt.build import Settings
 from export.tensorrt.engines import Order, build_engines, note, proof
 from export.tensorrt.graphs import Run, on_cpu
 from export.tensorrt.parity import difference
-from robult_edge import bundle, nvidia
+from robult_edge import bundle, nvidia, signature
 from robult_edge.bundle import Engine, Manifest
 from robult_edge.errors import EngineError
 from robult_edge.golden import graphs
@@ -311,3 +311,37 @@ def test_it_runs_where_nothing_but_numpy_msgspec_and_tensorrt_is(
     )
     assert done.returncode == 2
     assert "onnx is not installed; mend: pip install 'robult-edge[rtx]'" in done.stderr
+
+
+def test_a_damaged_engine_is_built_again(fake: list[bytes], copied: Path) -> None:
+    fill(copied)
+    acc, gyro, _ = all_engines(bundle.load(copied).manifest)
+    (copied / acc.plan.file).unlink()
+    (copied / gyro.plan.file).write_bytes(b"half a cop")
+    fake.clear()
+    assert fill(copied) == []
+    assert len(fake) == 2
+    found = bundle.load(copied)
+    assert [found.flaw(engine) for engine in bundle.engines(found.manifest)] == [None] * 3
+    assert plans(copied) == {e.plan.file for e in bundle.engines(found.manifest)}
+
+
+def test_who_builds_into_a_signed_bundle_is_told_how_to_sign_it_again(
+    fake: list[bytes],
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    library = ModuleType("tensorrt_rtx")
+    library.__version__ = "1.7.1.116"  # type: ignore[attr-defined]
+    library.ComputeCapability = SimpleNamespace(__members__={"SM86": 0})  # type: ignore[attr-defined]
+    monkeypatch.setattr(nvidia, "library", lambda _flavour: library)
+    build = ["--bundle", str(copied), "--flavour", "rtx", "--target", "sm86", "--precision"]
+    again = "sign it again: python -m export.sign --bundle"
+    assert main([*build, "fp32"]) == 0
+    assert again not in capsys.readouterr().out, "it was never signed"
+    (copied / signature.SIGNATURE).write_text("00" * 64)
+    assert main([*build, "fp32"]) == 0
+    assert again not in capsys.readouterr().out, "nothing has changed"
+    assert main([*build, "fp16"]) == 0
+    assert f"{again} {copied} --key SECRET\n" in capsys.readouterr().out

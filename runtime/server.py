@@ -265,6 +265,7 @@ class Server:
             waiting = [rig for rig in waiting if rig.is_due(self.clock.now_ns())]
             for rig in waiting:
                 rig.close(self.clock.now_ns())
+                self.serving.doubt.leave_out(rig)
             for rig, (decider, head) in zip(waiting, self._heads(waiting), strict=True):
                 self._publish(rig, decider, head)
                 rig.next_tick(self.clock.now_ns())
@@ -289,10 +290,12 @@ class Server:
                     rig.streams[i].liveness.lie(graph.trouble)
                 continue
             logits, h = outputs
+            strange = self.serving.doubt.look(i, windows)
             took_ns = self.clock.now_ns() - begun_ns
             for b, (rig, _) in enumerate(batch):
                 tick = rig.tick
                 tick.logits[i], tick.h[i] = logits[b], h[b]
+                tick.strangeness[i], tick.looks[i] = strange[b]
                 tick.mask |= 1 << i
                 tick.infer_ns += took_ns
 

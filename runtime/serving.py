@@ -8,6 +8,7 @@ from robult_edge import subsets
 from robult_edge.bundle import Bundle, Manifest
 from robult_edge.fusion import Rule
 from runtime.config import Config
+from runtime.doubt import Doubt
 from runtime.engines import Engines
 from runtime.policy import Policy, Timing
 from runtime.rigs import memory_bytes
@@ -22,12 +23,14 @@ class Serving:
         timing: the policy's times for it.
         max_sources: rigs that may be served, as far as their memory goes.
         deciders: by fusion rule; ``mean`` is for when the fusion head is out.
+        doubt: leaves strange windows out.
         subset_names: by mask, what metrics call it.
     """
 
     manifest: Manifest
     engines: Engines
     deciders: dict[Rule, Decider]
+    doubt: Doubt
     subset_names: tuple[str, ...]
     timing: Timing
     max_sources: int
@@ -48,6 +51,7 @@ class Serving:
             manifest,
             Engines(bundle),
             {rule: Decider(manifest, rule, policy) for rule in rules},
+            Doubt(manifest, bundle.usual()),
             ("none", *(subsets.name(mask, manifest.names) for mask in masks)),
             policy.timing(manifest.hop_ns, config.speed),
             most_sources(manifest, policy),

@@ -172,7 +172,8 @@ def headlines(
 
     costs, small = (each("accuracy_loss_points", chosen) for chosen in (LARGE, SMALL))
     values = (
-        figures["honest_loss_points"], figures["honest_doubt_share"], fmean(each("found_share", LARGE)), max(costs), fmean(costs), max(small), fmean(small),
+        figures["honest_loss_points"], figures["honest_doubt_share"],
+        fmean(each("found_share", LARGE)), max(costs), fmean(costs), max(small), fmean(small),
         figures["false_alarms_per_sensor_hour_watch"],
     )  # fmt: skip
     return dict(zip(HEADLINES, values, strict=True))
@@ -280,9 +281,8 @@ class Stage:
             for i, batch in batches.items():
                 windows = np.stack([window for _, window in batch])
                 logits, h = run(self._engines.branches[i], windows)
-                strange = self._doubt.look(i, windows)
                 for b, (rig, _) in enumerate(batch):
-                    rig.tick.strangeness[i], rig.tick.looks[i] = strange[b]
+                    rig.tick.windows[i] = windows[b]
                     rig.tick.logits[i], rig.tick.h[i] = logits[b], h[b]
                     rig.tick.mask |= 1 << i
             waiting = [rig for rig in waiting if rig.is_due(clock.now)]

@@ -22,7 +22,8 @@ ROUNDS = 10
 """Of moving the centres to the middle of their clusters."""
 RIDGE = 0.02
 """Share of a quantity's spread that is added to it, so that no direction counts for everything."""
-QUANTILES = (0.75, 0.95)
+QUANTILES = (0.75, 0.98)
+"""Honest windows beyond the first are unusual, beyond the second strange."""
 FOLDS = 8
 ENOUGH = 20_000
 """Windows looked at, evenly over all."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Usual:
         scale: [2, C], mean and spread of each channel, in its unit.
         whiten: [D, D], makes the spread within a cluster 1 in every direction.
         centres: [k, D], of the clusters.
-        limits: [2], distances within which 75 % and 95 % of training windows lie, each judged by
+        limits: [2], distances within which 75 % and 98 % of training windows lie, each judged by
             other groups (people, machines) than its own.
     """
 
@@ -42,7 +43,7 @@ class Usual:
 
     def strangeness(self, looks: np.ndarray) -> np.ndarray:
         """Of windows that look like [B, D]: up to 0 is usual, from 1 on strange, [B]."""
-        nearest = np.sqrt(np.minimum.reduce(self._squares(looks), 1))
+        nearest = np.sqrt(np.minimum.reduce(self._squares(looks), -1))
         return (nearest - self.limits[0]) / (self.limits[1] - self.limits[0])
 
     def oddest(self, look: np.ndarray) -> int:
@@ -52,8 +53,12 @@ class Usual:
 
     def _squares(self, looks: np.ndarray) -> np.ndarray:
         """Squared distances to every cluster, [B, k]."""
-        off = (looks[:, None] - self.centres) @ self.whiten
+        off = (looks @ self.whiten)[:, None] - self._whitened
         return np.einsum("bkd,bkd->bk", off, off)
+
+    @cached_property
+    def _whitened(self) -> np.ndarray:
+        return self.centres @ self.whiten
 
 
 def can_tell(spec: ModalitySpec) -> bool:
@@ -68,16 +73,27 @@ def looks(windows: np.ndarray, scale: np.ndarray) -> np.ndarray:
         windows: in the sensor's unit.
         scale: [2, C], mean and spread of each channel.
     """
-    n = windows.shape[-1]
-    spread = scale[1]
-    mean = np.add.reduce(windows, -1) / n
-    off = windows - mean[..., None]
-    movement = np.sqrt(np.einsum("...t,...t->...", off, off) / n)
+    batch, channels, n = windows.shape
+    found = np.empty((batch, len(QUANTITIES), channels), np.float32)
+    level, movement, roughness = found.swapaxes(0, 1)
+    np.add.reduce(windows, -1, out=level)
+    level /= n
+    off = windows - level[..., None]
+    np.einsum("bct,bct->bc", off, off, out=movement)
+    movement /= n
+    np.sqrt(movement, out=movement)
     step = off[..., 1:] - off[..., :-1]
-    bends = np.abs(step[..., 1:] - step[..., :-1])
-    roughness = np.square(np.add.reduce(np.sqrt(bends), -1) / (n - 2))
-    moves = np.log(np.concatenate([movement, roughness], -1) / np.tile(spread, 2) + STILL)
-    return np.concatenate([(mean - scale[0]) / spread, moves], -1, dtype=np.float32)
+    bends = step[..., 1:] - step[..., :-1]
+    np.sqrt(np.abs(bends, out=bends), out=bends)
+    np.add.reduce(bends, -1, out=roughness)
+    roughness /= n - 2
+    roughness *= roughness
+    level -= scale[0]
+    found /= scale[1]
+    moves = found[:, 1:]
+    moves += STILL
+    np.log(moves, out=moves)
+    return found.reshape(batch, -1)
 
 
 def name(quantity: int, spec: ModalitySpec) -> str:

@@ -1,8 +1,8 @@
-"""Windows that look like nothing in training are left out of an answer that others can give.
+"""Sensors that contradict one another: the one whose window is unlike training is not believed.
 
-A sensor whose window is in doubt stays alive, and its next window is judged anew. To be left out, a
-window must be strange, or unusual and at odds with what the usual ones say. Honest windows of new
-people are in doubt at times; what that costs is printed by ``benchmarks/faults.py``.
+It is left out of that one answer; it stays alive, and its next window is judged anew. Left out is a
+window that is strange, or unusual where what it contradicts is usual. Honest windows of new people
+are left out at times; what that costs is printed by ``benchmarks/faults.py``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,9 @@ from robult_edge.plausibility import Usual
 from runtime.readings import READINGS
 from runtime.rigs import Rig, Tick
 
-Look = tuple[float, np.ndarray | None]
-"""Strangeness of a window (up to 0 usual, from 1 on strange), and what it looks like, [D]."""
-UNKNOWN: Look = (0.0, None)
-
 
 class Doubt:
-    """Judges the windows of a bundle's sensors.
+    """Settles contradictions between the sensors of a bundle.
 
     Args:
         manifest: of the bundle.
@@ -37,45 +33,50 @@ class Doubt:
         self._reads = READINGS[manifest.task](manifest)
         self._temperatures = np.array([[b.temperature] for b in manifest.branches], np.float32)
 
-    def look(self, i: int, windows: np.ndarray) -> list[Look]:
-        """At windows [B, *window_shape] of modality ``i``."""
-        usual = self._usual[i]
-        if usual is None:
-            return [UNKNOWN] * len(windows)
-        looks = plausibility.looks(windows, usual.scale)
-        return list(zip(usual.strangeness(looks).tolist(), looks, strict=True))
-
     def leave_out(self, rig: Rig) -> None:
         """Take what is in doubt out of a tick, unless that is all there is."""
         tick = rig.tick
-        tick.doubts = {}
         alive = subsets.members(tick.mask)
-        if all(tick.strangeness[i] <= 0 for i in alive):
+        said = self._link(tick.logits / self._temperatures)
+        if not any(self._reads.differ(said[i], said[alive[0]]) for i in alive[1:]):
             return
-        usual = [i for i in alive if tick.strangeness[i] <= 0]
-        doubts = {i: self._doubt(i, tick, usual) for i in alive if tick.strangeness[i] > 0}
-        found = {i: doubt for i, doubt in doubts.items() if doubt is not None}
-        if len(found) == len(alive):
-            return
-        tick.doubts = found
-        for i in found:
+        looks = {i: self._look(i, tick) for i in alive}
+        strangeness = {i: self._strangeness(i, look) for i, look in looks.items()}
+        for i in alive:
+            witnesses = _witnesses(i, strangeness)
+            if witnesses and self._reads.differ(said[i], said[witnesses].mean(0)):
+                tick.doubts[i] = self._doubt(i, looks[i], witnesses)
+        for i in tick.doubts:
             tick.mask &= ~(1 << i)
             rig.streams[i].counts["doubtful window"] += 1
 
-    def _doubt(self, i: int, tick: Tick, usual: list[int]) -> str | None:
-        """Why a window that is not usual is left out; None if it is not."""
-        if tick.strangeness[i] >= 1:
-            return f"in doubt: {self._oddest(i, tick)} unlike training"
-        if not usual:
+    def _look(self, i: int, tick: Tick) -> np.ndarray | None:
+        """What its window looks like, [D]; None where none has looks."""
+        usual, window = self._usual[i], tick.windows[i]
+        if usual is None or window is None:
             return None
-        said = self._link(tick.logits / self._temperatures)
-        if not self._reads.differ(said[i], said[usual].mean(0)):
-            return None
-        others = ", ".join(self._specs[j].name for j in usual)
-        return f"in doubt: contradicts {others}, and {self._oddest(i, tick)} is unusual"
+        return plausibility.looks(window[None], usual.scale)[0]
 
-    def _oddest(self, i: int, tick: Tick) -> str:
-        usual, look = self._usual[i], tick.looks[i]
+    def _strangeness(self, i: int, look: np.ndarray | None) -> float:
+        usual = self._usual[i]
+        return 0.0 if usual is None or look is None else float(usual.strangeness(look[None])[0])
+
+    def _doubt(self, i: int, look: np.ndarray | None, witnesses: list[int]) -> str:
+        """Why it is not believed, in a technician's words."""
+        usual, others = self._usual[i], ", ".join(self._specs[j].name for j in witnesses)
         assert usual is not None
         assert look is not None
-        return plausibility.name(usual.oddest(look), self._specs[i])
+        oddest = plausibility.name(usual.oddest(look), self._specs[i])
+        return f"in doubt: contradicts {others}, and {oddest} is unlike training"
+
+
+def _witnesses(i: int, strangeness: Mapping[int, float]) -> list[int]:
+    """Whom to believe in place of ``i``: up to 0 is usual, from 1 on strange.
+
+    Nobody is where it is usual itself.
+    """
+    if strangeness[i] <= 0:
+        return []
+    if strangeness[i] < 1:
+        return [j for j, other in strangeness.items() if other <= 0]
+    return [j for j, other in strangeness.items() if other < 1]

@@ -103,5 +103,5 @@ class LatestRig(Rig):
         self._answered_ns = before.end_ns
         self.tick = Tick(max(before.end_ns + hop_ns, now_ns - now_ns % hop_ns), *self._shape)
         self.tick.logits, self.tick.h, self.tick.ends_ns = before.logits, before.h, before.ends_ns
-        self.tick.looks, self.tick.strangeness = before.looks, before.strangeness
+        self.tick.windows = before.windows
         self.due_ns = self.tick.end_ns + self._slack_ns

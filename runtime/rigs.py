@@ -39,7 +39,7 @@ class Tick:
         newest_ns: when its last window was complete.
         infer_ns: time spent in branches and head so far.
         mask: the branches that are in.
-        looks, strangeness: per modality, of its window, as `runtime.doubt` has them.
+        windows: per modality, the window that its branch answered to.
         doubts: why a branch that had been in is left out, by modality.
     """
 
@@ -52,8 +52,7 @@ class Tick:
         self.logits = np.zeros((modalities, classes), np.float32)
         self.h = np.zeros((modalities, width), np.float32)
         self.ends_ns: list[int | None] = [None] * modalities
-        self.looks: list[np.ndarray | None] = [None] * modalities
-        self.strangeness = [0.0] * modalities
+        self.windows: list[np.ndarray | None] = [None] * modalities
         self.doubts: dict[int, str] = {}
         self.settled = [False] * modalities
 

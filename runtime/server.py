@@ -290,12 +290,11 @@ class Server:
                     rig.streams[i].liveness.lie(graph.trouble)
                 continue
             logits, h = outputs
-            strange = self.serving.doubt.look(i, windows)
             took_ns = self.clock.now_ns() - begun_ns
             for b, (rig, _) in enumerate(batch):
                 tick = rig.tick
                 tick.logits[i], tick.h[i] = logits[b], h[b]
-                tick.strangeness[i], tick.looks[i] = strange[b]
+                tick.windows[i] = windows[b].copy()  # it may lie in the ring
                 tick.mask |= 1 << i
                 tick.infer_ns += took_ns
 

@@ -229,6 +229,7 @@ class Rigs:
     Attributes:
         forgotten: how many sources were.
         ended: per modality, what became of the frames of streams that are no more.
+        moves: rises as streams go over to ``ended``, and is odd meanwhile.
     """
 
     def __init__(
@@ -239,7 +240,7 @@ class Rigs:
         rig: Callable[[str, Manifest, tuple[faults.Limits, ...], int], Rig] = Rig,
     ) -> None:
         self.rigs: dict[str, Rig] = {}
-        self.forgotten = 0
+        self.forgotten = self.moves = 0
         self.ended: dict[str, Counter[str]] = {}
         self._least_idle_ns = idle_ns
         self._make = rig
@@ -253,8 +254,10 @@ class Rigs:
         self._idle_ns = max(self._least_idle_ns, self._trial_ns)
         self._index = {name: i for i, name in enumerate(manifest.names)}
         self._limits = tuple(faults.limits(m) for m in manifest.modalities)
+        self.moves += 1
         for rig in self.rigs.values():
             self._end(rig.adopt(manifest, self._limits, now_ns))
+        self.moves += 1
 
     def place(self, frame: Frame, now_ns: int) -> Rig:
         """Give a frame to its sensor.
@@ -285,9 +288,11 @@ class Rigs:
             rig.has_news = False
             least_ns = self._idle_ns if rig.ever_alive else self._trial_ns
             if now_ns - rig.heard_ns > least_ns:
+                self.moves += 1
                 del self.rigs[rig.source]
                 self._end(rig.streams)
                 self.forgotten += 1
+                self.moves += 1
         return [rig for rig in found if rig.source in self.rigs]
 
     def next_due_ns(self) -> int | None:

@@ -67,6 +67,8 @@ class LatestRig(Rig):
                 continue
             too_old = (now_ns - self._max_age_ns - self._next_ns[i]) // hop_ns
             end_ns = self._next_ns[i] + max(0, too_old) * hop_ns
+            if end_ns == self._held_ns[i] and stream.due_index(end_ns + hop_ns) is not None:
+                end_ns += hop_ns  # after a reload: there is a newer one than that in hand
             self._next_ns[i] = end_ns
             end = stream.due_index(end_ns)
             if end is None:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint venv native gpu-check bench fuzz bundle results clean
+.PHONY: demo test lint venv native gpu-check bench fuzz fuzz-guided bundle results clean
 
 demo: venv  ## train, export, serve, lose a sensor and carry on
 	$(BIN)/python examples/demo.py
@@ -37,6 +37,10 @@ bench: venv  ## every figure in its short form, into benchmarks/RESULTS.md
 
 fuzz: venv  ## a million damaged frames; none may crash or touch another sensor
 	$(BIN)/python -m benchmarks.fuzz
+
+fuzz-guided: venv  ## for nights: ten minutes of bytes that look for new ways through the code
+	-$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m benchmarks.guided --minutes 10
 
 bundle: venv  ## make the shipped bundle export/engines/ again
 	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch

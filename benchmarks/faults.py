@@ -6,8 +6,9 @@ Every held-out recording of `watch` is a rig of its own and plays on a virtual c
 runtime's rigs, the shipped engines and the decider. Six seconds in one sensor begins to lie, for
 good. A lie counts as found when a result calls the sensor other than alive no more than two whole
 hops later. Accuracy is that of all answers from the lie on: with the gate, without it, and with the
-sensor silent from then on in place of lying. False alarms are counted on clean recordings, each
-judged by statistics of the other subjects (runs, cycles) alone.
+sensor silent from then on in place of lying. Honest recordings are played too: what leaving out
+windows in doubt costs them. False alarms are counted on clean recordings, each judged by statistics
+of the other subjects (runs, cycles) alone; so is the share of honest windows that are strange.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from robult_edge import bundle, data, faults
+from export import usual
+from robult_edge import bundle, data, faults, plausibility
 from robult_edge.bundle import Bundle
 from robult_edge.data import inject
 from robult_edge.data.dataset import Dataset
@@ -38,6 +40,7 @@ from robult_edge.data.replay import Replay, replays
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec
 from robult_edge.results import Result
+from runtime.doubt import Doubt
 from runtime.engines import Engines, Graph
 from runtime.rigs import Rig, Rigs
 from runtime.stream import Stream
@@ -64,6 +67,8 @@ BEGINS_S, LASTS_S = 6.0, 20.0
 FRAMES_PER_HOP = 8
 MOST_GROUPS = 40
 """Of a data set with many groups, no more are held out in turn."""
+FEW_GROUPS = 10
+"""And fewer where their windows' looks are learnt anew each time."""
 DELAY_NS = 2_000_000
 START_NS = 1_700_000_000_000_000_000
 
@@ -104,11 +109,15 @@ def main() -> int:
     figures = tell(stage, lies, table)
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
+    figures |= honest(stage)
     for dataset in clean_sets(watch, args.quick):
         alarms, hours = false_alarms(dataset)
         figures[f"false_alarms_per_sensor_hour_{dataset.name}"] = len(alarms) / hours
         told = "".join(f"\n  {alarm}" for alarm in alarms[:5])
         console.print(f"{dataset.name}: {len(alarms)} false alarms in {hours:.1f} h{told}")
+        if not args.quick:
+            figures[f"strange_share_{dataset.name}"] = share = strange_share(dataset)
+            console.print(f"{dataset.name}: {share:.1%} of honest windows of new groups strange")
     figures |= headlines(figures, stage.names, lies)
     for name in HEADLINES:
         console.print(f"{name}: {figures[name]:.3f}")
@@ -137,7 +146,16 @@ def tell(stage: Stage, lies: Sequence[str], table: Table) -> dict[str, float]:
     return figures
 
 
+def honest(stage: Stage) -> dict[str, float]:
+    """What the gate costs where nobody lies."""
+    gated, doubted = stage.honest()
+    with gate_out():
+        bare, _ = stage.honest()
+    return {"honest_loss_points": 100 * (bare - gated), "honest_doubt_share": doubted}
+
+
 HEADLINES = (
+    "honest_loss_points", "honest_doubt_share",
     "found_share", "accuracy_loss_points", "accuracy_loss_points_mean",
     "accuracy_loss_points_small", "accuracy_loss_points_small_mean", "false_alarms_per_sensor_hour",
 )  # fmt: skip
@@ -154,6 +172,7 @@ def headlines(
 
     costs, small = (each("accuracy_loss_points", chosen) for chosen in (LARGE, SMALL))
     values = (
+        figures["honest_loss_points"], figures["honest_doubt_share"],
         fmean(each("found_share", LARGE)), max(costs), fmean(costs), max(small), fmean(small),
         figures["false_alarms_per_sensor_hour_watch"],
     )  # fmt: skip
@@ -184,6 +203,7 @@ def gate_out() -> ExitStack:
         (faults, "check_level"),
         (faults, "check_run"),
         (Transport, "observe"),
+        (Doubt, "leave_out"),
     ):
         out.enter_context(patch.object(where, what, lambda *_: None))
     return out
@@ -198,6 +218,7 @@ class Stage:
         self._manifest = served.manifest
         self._engines = Engines(served)
         self._decider = Decider(served.manifest, "pool")
+        self._doubt = Doubt(served.manifest, served.usual())
 
     def play(self, lie: Fault) -> Outcome:
         """Every recording with that lie in it."""
@@ -215,12 +236,23 @@ class Stage:
             right += [a.label == truth for a in told]
         return Outcome(float(np.mean(found)), float(np.median(hops)), float(np.mean(right)))
 
-    def _answers(self, lie: Fault) -> Iterator[tuple[Replay, list[Result]]]:
+    def honest(self) -> tuple[float, float]:
+        """Every recording as it is: accuracy, and share of the answers that leave a doubt out."""
+        right, doubted = [], []
+        for replay, answers in self._answers():
+            end_ns = START_NS + replay.hops * self._manifest.hop_ns
+            told = [a for a in answers if START_NS + BEGINS_S * 1e9 < a.t_ns <= end_ns]
+            truth = self._manifest.classes[replay.labels[0]]
+            right += [a.label == truth for a in told]
+            doubted += [any("in doubt" in p.reason for p in a.modalities.values()) for a in told]
+        return float(np.mean(right)), float(np.mean(doubted))
+
+    def _answers(self, *lies: Fault) -> Iterator[tuple[Replay, list[Result]]]:
         clock = Hand()
         rigs = Rigs(self._manifest, len(self.plays))
         answers: dict[str, list[Result]] = {replay.source: [] for replay in self.plays}
         senders = [
-            (replay, m, Injector([lie], m))
+            (replay, m, Injector(lies, m))
             for replay in self.plays
             for m in self._manifest.modalities
         ]
@@ -250,12 +282,14 @@ class Stage:
                 windows = np.stack([window for _, window in batch])
                 logits, h = run(self._engines.branches[i], windows)
                 for b, (rig, _) in enumerate(batch):
+                    rig.tick.windows[i] = windows[b]
                     rig.tick.logits[i], rig.tick.h[i] = logits[b], h[b]
                     rig.tick.mask |= 1 << i
             waiting = [rig for rig in waiting if rig.is_due(clock.now)]
             for rig in waiting:
                 for stream in rig.streams:
                     stream.liveness.silence(clock.now)
+                self._doubt.leave_out(rig)
                 wants = self._decider.head_wants(rig.tick.mask)
                 head = (
                     run(self._engines.head, rig.tick.h[None], wants[None])[0][0]
@@ -285,6 +319,18 @@ def false_alarms(dataset: Dataset) -> tuple[list[str], float]:
                 alarms += [f"{recording.name} {m.name}: {why}" for why in _alarms(samples, m)]
                 seconds += len(samples) / m.rate_hz
     return alarms, seconds / 3600
+
+
+def strange_share(dataset: Dataset) -> float:
+    """Share of strange windows by what the windows of other groups look like; NaN of none."""
+    strange: list[np.ndarray] = []
+    groups = list(dict.fromkeys(dataset.groups.tolist()))
+    for group in track(groups[:: -(-len(groups) // FEW_GROUPS)], f"looks of {dataset.name}"):
+        held = dataset.holding_out((group,))
+        for name, known in usual.fit(held, held.modalities).items():
+            looks = plausibility.looks(held.windows[name][held.test], known.scale)
+            strange.append(known.strangeness(looks) >= 1)
+    return float(np.mean(np.concatenate(strange))) if strange else np.nan
 
 
 def _alarms(samples: np.ndarray, m: ModalitySpec) -> list[str]:

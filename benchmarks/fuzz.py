@@ -76,21 +76,11 @@ def fuzz(manifest: Manifest, total: int, seed: int) -> dict[str, int]:
     for i in track(range(total), "fuzzing"):
         now_ns = START_NS + i * 1_000_000
         parts = damage(random, honest(random, manifest, i, now_ns))
-        before = {key: state(stream) for key, stream in sensors(rigs).items()}
-        named: tuple[str, str] | None = None
         try:
-            frame = ingest.read(parts)
-            if frame is not None:
-                named = frame.source, frame.modality
-                rigs.place(frame, now_ns)
-        except FrameError as error:
-            ingest.refuse(error)
+            others_changed += not keeps_to_itself(ingest, rigs, parts, now_ns)
         except Exception as error:  # whatever it is, it must not be
             crashes += 1
             Console(stderr=True).print(f"{type(error).__name__}: {error}: {parts!r:.300}")
-        now = sensors(rigs)
-        others_changed += any(state(now[key]) != was for key, was in before.items() if key != named)
-        rigs.waiting(now_ns)  # forgets who is silent
     return {
         "fuzzed": total,
         "accepted": ingest.received,
@@ -98,6 +88,23 @@ def fuzz(manifest: Manifest, total: int, seed: int) -> dict[str, int]:
         "crashes": crashes,
         "others_changed": others_changed,
     }
+
+
+def keeps_to_itself(ingest: Ingest, rigs: Rigs, parts: Parts, now_ns: int) -> bool:
+    """Give a message to ingest and rigs, as the server does; whether no other sensor changed."""
+    before = {key: state(stream) for key, stream in sensors(rigs).items()}
+    named: tuple[str, str] | None = None
+    frame = ingest.read(parts)
+    if frame is not None:
+        named = frame.source, frame.modality
+        try:
+            rigs.place(frame, now_ns)
+        except FrameError as error:
+            ingest.refuse(error)
+    now = sensors(rigs)
+    same = all(state(now[key]) == was for key, was in before.items() if key != named)
+    rigs.waiting(now_ns)  # forgets who is silent
+    return same
 
 
 def sensors(rigs: Rigs) -> dict[tuple[str, str], Stream]:

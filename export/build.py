@@ -15,7 +15,7 @@ import onnxruntime as ort
 import torch
 from rich.progress import Progress
 
-from export import measure
+from export import measure, usual
 from export.onnx import TOLERANCE, Graph, Torch, parity
 from robult_edge import bundle, data, subsets
 from robult_edge.bundle import Branch, Head, Manifest
@@ -72,6 +72,7 @@ def build(
     progress.advance(step)
 
     scored = answers if held_out_any else out_of_fold
+    known = usual.fit(dataset, info.modalities)
     manifest = Manifest(
         format=bundle.FORMAT,
         name=f"{dataset.name}-{_digest(files)}",
@@ -91,6 +92,7 @@ def build(
         coverage=coverage,
         conflict=fitted.conflict,
         golden=bundle.write_arrays(out / "golden.npz", _golden(names, windows, answers, h)),
+        usual=usual.write(out, known),
         provenance=_provenance(info, dataset, len(out_of_fold.y)),
     )
     bundle.write_manifest(out, manifest)

@@ -17,10 +17,11 @@ from typing import Any, Literal, get_args
 import msgspec
 import numpy as np
 
-from robult_edge import signature, subsets
+from robult_edge import plausibility, signature, subsets
 from robult_edge.errors import BundleError, SpecError
 from robult_edge.fusion import Rule
 from robult_edge.modality import ModalitySpec, common_hop_ns
+from robult_edge.plausibility import Usual
 from robult_edge.task import Scale, Task
 
 FORMAT = 1
@@ -164,6 +165,8 @@ class Manifest(
         conflict: disagreement (`robult_edge.fusion.CONFLICTS`) beyond which branches contradict one
             another.
         golden: ``.npz`` of inputs with their logits, to prove an engine right without torch.
+        usual: ``.npz`` of what training windows look like (`robult_edge.plausibility`); None in
+            older bundles, and where no modality's windows have looks.
         provenance: data set, split, seeds, versions, commit.
     """
 
@@ -180,6 +183,7 @@ class Manifest(
     coverage: float
     conflict: float
     golden: FileRef
+    usual: FileRef | None = None
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -264,6 +268,26 @@ class Bundle(msgspec.Struct, frozen=True):
         with np.load(self.file(self.manifest.golden), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
+    def usual(self) -> dict[str, Usual]:
+        """What training windows looked like, by modality; missing are those that it is unknown of.
+
+        Raises:
+            BundleError: it does not fit the modalities.
+        """
+        if self.manifest.usual is None:
+            return {}
+        file = self.file(self.manifest.usual)
+        channels = {m.name: len(m.channels) for m in self.manifest.modalities}
+        with np.load(file, allow_pickle=False) as arrays:
+            try:
+                usual = plausibility.from_arrays({key: arrays[key] for key in arrays.files})
+            except KeyError as error:
+                raise BundleError(f"{file}: lacks {error}; export the bundle again") from None
+        for name, of in usual.items():
+            if of.scale.shape != (2, channels.get(name)):
+                raise BundleError(f"{file}: {name} does not fit {channels}; export it again")
+        return usual
+
 
 def find(directory: str | Path) -> Path:
     """The bundle directory meant by ``directory``: itself, or its ``engines/``.
@@ -330,9 +354,10 @@ def engines(manifest: Manifest) -> tuple[Engine, ...]:
 
 
 def vital_files(manifest: Manifest) -> tuple[FileRef, ...]:
-    """Those without which the bundle is none: graphs and golden vectors."""
+    """Those without which the bundle is none: graphs, golden vectors, what windows look like."""
     branches = (branch.onnx for branch in manifest.branches)
-    return (*branches, manifest.head.onnx, manifest.golden)
+    usual = () if manifest.usual is None else (manifest.usual,)
+    return (*branches, manifest.head.onnx, manifest.golden, *usual)
 
 
 def _content(path: Path, ref: FileRef, mend: str) -> bytes:

@@ -43,6 +43,8 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         low, high: 0.1 % and 99.9 % quantiles: the training range.
         spread: 0.1 % quantile of (max − min) within one hop; 0 where standing still is normal.
         hop: how the channels moved within hops; None for images, short hops and older bundles.
+        longest_run: where ``hop`` is None, samples in a row that were the same; None in older
+            bundles.
     """
 
     mean: tuple[float, ...]
@@ -51,6 +53,7 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     high: tuple[float, ...]
     spread: tuple[float, ...]
     hop: HopStats | None = None
+    longest_run: int | None = None
 
 
 class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -13,6 +14,7 @@ import msgspec
 
 from robult_edge.errors import RobultError
 from runtime import metrics, status
+from runtime.config import Config
 from runtime.exposure import Token, check_http
 from runtime.server import Server
 
@@ -29,28 +31,38 @@ POLL_S = 0.1
 class ControlPlane:
     """Answers GET ``/startupz /livez /readyz /status /metrics /`` and POST ``/reload``.
 
+    It is up before there is a server to look at: engines take time to load.
+
     Args:
-        server: whom to look at.
-        address: ``host:port``.
+        config: where to listen, and who may change state.
+
+    Attributes:
+        server: whom to look at; None while it is being made.
 
     Raises:
         RobultError: the address cannot be bound, or others can reach it and need no token.
     """
 
-    def __init__(self, server: Server, address: str) -> None:
+    def __init__(self, config: Config) -> None:
+        self.server: Server | None = None
+        address = config.http
         host, _, port = address.rpartition(":")
-        check_http(host, server.config.http_token_file, server.config.insecure)
-        token = Token(server.config.http_token_file)
+        check_http(host, config.http_token_file, config.insecure)
+        token, loading = Token(config.http_token_file), f"loading {config.engines}"
+
+        def reply(method: Callable[[Server, str], Reply], path: str) -> Reply:
+            server = self.server
+            return before(path, loading) if server is None else method(server, path)
 
         class Handler(BaseHTTPRequestHandler):
             timeout = SILENT_CLIENT_S
 
             def do_GET(self) -> None:
-                self._send(get(server, self.path))
+                self._send(reply(get, self.path))
 
             def do_POST(self) -> None:
                 refusal = token.refusal(self.headers.get("Authorization", ""))
-                self._send(_json(*refusal) if refusal else post(server, self.path))
+                self._send(_json(*refusal) if refusal else reply(post, self.path))
 
             def _send(self, reply: Reply) -> None:
                 code, kind, content = reply
@@ -80,6 +92,15 @@ class ControlPlane:
         """Stop answering."""
         self._http.shutdown()
         self._http.server_close()
+
+
+def before(path: str, loading: str) -> Reply:
+    """The reply to any request while there is no server yet: alive, but not started."""
+    where = urlsplit(path).path
+    if where == "/livez":
+        return _json(200, {"alive": True, "reason": loading})
+    probes = {"/startupz": {"started": False}, "/readyz": {"ready": False}}
+    return _json(503, {**probes.get(where, {}), "reason": loading})
 
 
 def get(server: Server, path: str) -> Reply:

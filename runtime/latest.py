@@ -67,6 +67,8 @@ class LatestRig(Rig):
                 continue
             too_old = (now_ns - self._max_age_ns - self._next_ns[i]) // hop_ns
             end_ns = self._next_ns[i] + max(0, too_old) * hop_ns
+            if end_ns == self._held_ns[i] and stream.due_index(end_ns + hop_ns) is not None:
+                end_ns += hop_ns  # after a reload: there is a newer one than that in hand
             self._next_ns[i] = end_ns
             end = stream.due_index(end_ns)
             if end is None:
@@ -103,4 +105,5 @@ class LatestRig(Rig):
         self._answered_ns = before.end_ns
         self.tick = Tick(max(before.end_ns + hop_ns, now_ns - now_ns % hop_ns), *self._shape)
         self.tick.logits, self.tick.h, self.tick.ends_ns = before.logits, before.h, before.ends_ns
+        self.tick.windows = before.windows
         self.due_ns = self.tick.end_ns + self._slack_ns

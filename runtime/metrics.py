@@ -7,6 +7,7 @@ them when it is asked. There is no lock: a reader may see a count that is one be
 from __future__ import annotations
 
 import platform
+import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -98,6 +99,8 @@ def _families(server: Server) -> Iterator[str]:
         ("frames_total", "counter", "What became of frames.", _by(("modality", "outcome"), placed)),
         ("sensors", "gauge", "Sensors of all rigs.", _by(("modality", "state"), states)),
         ("rigs", "gauge", "Rigs that are served.", [({}, len(server.rigs.rigs))]),
+        ("rigs_forgotten_total", "counter", "Rigs that were silent for too long.",
+         [({}, server.rigs.forgotten)]),
         ("results_total", "counter", "Results by alive subset.", _by(("alive",), metrics.answers)),
     )  # fmt: skip
     for name, kind, what, samples in families:
@@ -112,7 +115,19 @@ def _families(server: Server) -> Iterator[str]:
 
 
 def _of_sensors(server: Server) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-    """Frames by modality and outcome; sensors by modality and state."""
+    """Frames by modality and outcome; sensors by modality and state.
+
+    Looked at again where streams ended meanwhile: no frame may be missed, or counted twice.
+    """
+    while True:
+        moves = server.rigs.moves
+        found = _look_at_sensors(server)
+        if moves % 2 == 0 and moves == server.rigs.moves:
+            return found
+        time.sleep(0)
+
+
+def _look_at_sensors(server: Server) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
     placed: Counter[tuple[str, str]] = Counter()
     states = Counter({(m, s): 0 for m in server.manifest.names for s in get_args(State)})
     for modality, counts in list(server.rigs.ended.items()):

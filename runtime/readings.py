@@ -43,6 +43,9 @@ class Reads(Protocol):
     def conflict(self, branches: np.ndarray) -> bool:
         """Whether answers [B, K] of the alive branches contradict one another."""
 
+    def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
+        """Whether an answer [K] is another than that of the others [K]."""
+
     def expected(self, here: Measured, full: Measured) -> Expected:
         """What to expect of a subset, and with everything alive."""
 
@@ -76,6 +79,9 @@ class Classes:
             return False  # branches of one mind do not contradict one another
         return float(fusion.conflict(branches)) > self._conflict
 
+    def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
+        return bool(one.argmax() != others.argmax())
+
     def expected(self, here: Measured, full: Measured) -> Expected:
         return Expected(accuracy=here.accuracy, full_accuracy=full.accuracy, coverage=here.coverage)
 
@@ -107,6 +113,9 @@ class Labels:
             return False
         return float(fusion.label_conflict(branches)) > self._conflict
 
+    def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
+        return bool(((one >= 0.5) != (others >= 0.5)).any())
+
     def expected(self, here: Measured, full: Measured) -> Expected:
         return Expected(macro_f1=here.macro_f1, full_macro_f1=full.macro_f1, coverage=here.coverage)
 
@@ -137,6 +146,9 @@ class Values:
 
     def conflict(self, branches: np.ndarray) -> bool:
         return float(fusion.value_conflict(branches)) > self._conflict
+
+    def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
+        return self.conflict(np.stack([one, others]))
 
     def expected(self, here: Measured, full: Measured) -> Expected:
         return Expected(

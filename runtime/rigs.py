@@ -39,8 +39,10 @@ class Tick:
         newest_ns: when its last window was complete.
         infer_ns: time spent in branches and head so far.
         mask: the branches that are in.
-        held: windows by modality that wait for the device to answer all of them in one go.
+        held: modalities whose windows wait for the device to answer all of them in one go.
         fused: what it made of them, [K] and [M, K]: see `runtime.tick.Decider.probabilities`.
+        windows: per modality, the window that its branch answers to.
+        doubts: why a branch that had been in is left out, by modality.
     """
 
     def __init__(self, end_ns: int, modalities: int, classes: int, width: int) -> None:
@@ -52,13 +54,16 @@ class Tick:
         self.logits = np.zeros((modalities, classes), np.float32)
         self.h = np.zeros((modalities, width), np.float32)
         self.ends_ns: list[int | None] = [None] * modalities
+        self.windows: list[np.ndarray | None] = [None] * modalities
+        self.doubts: dict[int, str] = {}
         self.settled = [False] * modalities
-        self.held: dict[int, np.ndarray] = {}
+        self.held: set[int] = set()
         self.fused: tuple[np.ndarray, np.ndarray] | None = None
 
     def hold(self, i: int, window: np.ndarray) -> None:
         """Keep a window until the tick is answered; its ring goes on meanwhile."""
-        self.held[i] = window.copy()
+        self.windows[i] = window.copy()
+        self.held.add(i)
         self.mask |= 1 << i
 
 
@@ -234,6 +239,7 @@ class Rigs:
     Attributes:
         forgotten: how many sources were.
         ended: per modality, what became of the frames of streams that are no more.
+        moves: rises as streams go over to ``ended``, and is odd meanwhile.
     """
 
     def __init__(
@@ -244,7 +250,7 @@ class Rigs:
         rig: Callable[[str, Manifest, tuple[faults.Limits, ...], int], Rig] = Rig,
     ) -> None:
         self.rigs: dict[str, Rig] = {}
-        self.forgotten = 0
+        self.forgotten = self.moves = 0
         self.ended: dict[str, Counter[str]] = {}
         self._least_idle_ns = idle_ns
         self._make = rig
@@ -258,8 +264,10 @@ class Rigs:
         self._idle_ns = max(self._least_idle_ns, self._trial_ns)
         self._index = {name: i for i, name in enumerate(manifest.names)}
         self._limits = tuple(faults.limits(m) for m in manifest.modalities)
+        self.moves += 1
         for rig in self.rigs.values():
             self._end(rig.adopt(manifest, self._limits, now_ns))
+        self.moves += 1
 
     def place(self, frame: Frame, now_ns: int) -> Rig:
         """Give a frame to its sensor.
@@ -290,9 +298,11 @@ class Rigs:
             rig.has_news = False
             least_ns = self._idle_ns if rig.ever_alive else self._trial_ns
             if now_ns - rig.heard_ns > least_ns:
+                self.moves += 1
                 del self.rigs[rig.source]
                 self._end(rig.streams)
                 self.forgotten += 1
+                self.moves += 1
         return [rig for rig in found if rig.source in self.rigs]
 
     def next_due_ns(self) -> int | None:

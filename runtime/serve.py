@@ -26,11 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         config = parse(argv)
+        control = ControlPlane(config) if config.http else None
         server = Server(config, enginecache.load(config))
-        control = ControlPlane(server, config.http) if config.http else None
     except RobultError as error:
         print(f"runtime.serve: {error}", file=sys.stderr)
         return 2
+    if control:
+        control.server = server
     manifest = server.manifest
     print(
         f"serving {manifest.name}: {' + '.join(manifest.names)} → "

@@ -269,6 +269,7 @@ class Server:
             self._fuse(waiting)
             for rig in waiting:
                 rig.close(self.clock.now_ns())
+            self._fuse([rig for rig in waiting if self.serving.doubt.leave_out(rig)])
             for rig, (decider, head) in zip(waiting, self._heads(waiting), strict=True):
                 self._publish(rig, decider, head)
                 rig.next_tick(self.clock.now_ns())
@@ -305,6 +306,7 @@ class Server:
             for b, (rig, _) in enumerate(batch):
                 tick = rig.tick
                 tick.logits[i], tick.h[i] = logits[b], h[b]
+                tick.windows[i] = windows[b].copy()  # it may lie in the ring
                 tick.mask |= 1 << i
                 tick.infer_ns += took_ns
 
@@ -322,7 +324,7 @@ class Server:
                 by_subset.setdefault(rig.tick.mask, []).append(rig)
         for mask, some in by_subset.items():
             begun_ns = self.clock.now_ns()
-            windows = [_stack([r.tick.held[i] for r in some]) for i in subsets.members(mask)]
+            windows = [_stack([r.tick.windows[i] for r in some]) for i in subsets.members(mask)]
             answers = self.watchdog.run(self.serving.fused, begun_ns, mask, *windows)
             if not answers:
                 continue
@@ -333,8 +335,8 @@ class Server:
                 rig.tick.held.clear()
                 rig.tick.infer_ns += took_ns
         for rig in holding:
-            for i, window in rig.tick.held.items():
-                self._pending.setdefault(i, []).append((rig, window))
+            for i in rig.tick.held:
+                self._pending.setdefault(i, []).append((rig, rig.tick.windows[i]))
                 rig.tick.mask &= ~(1 << i)
             rig.tick.held.clear()
         self._run_branches()

@@ -8,6 +8,7 @@ from robult_edge import subsets
 from robult_edge.bundle import Bundle, Manifest
 from robult_edge.fusion import Rule
 from runtime.config import Config
+from runtime.doubt import Doubt
 from runtime.engines import Engines
 from runtime.fused import Fused
 from runtime.policy import Policy, Timing
@@ -24,6 +25,7 @@ class Serving:
         max_sources: rigs that may be served, as far as their memory goes.
         deciders: by fusion rule; ``mean`` is for when the fusion head is out.
         fused: all of it in one go, where a GPU can.
+        doubt: leaves strange windows out.
         subset_names: by mask, what metrics call it.
     """
 
@@ -31,6 +33,7 @@ class Serving:
     engines: Engines
     deciders: dict[Rule, Decider]
     fused: Fused
+    doubt: Doubt
     subset_names: tuple[str, ...]
     timing: Timing
     max_sources: int
@@ -54,6 +57,7 @@ class Serving:
             engines,
             deciders,
             Fused(bundle, engines, deciders[config.fusion], policy),
+            Doubt(manifest, bundle.usual()),
             ("none", *(subsets.name(mask, manifest.names) for mask in masks)),
             policy.timing(manifest.hop_ns, config.speed),
             most_sources(manifest, policy),

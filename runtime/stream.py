@@ -15,6 +15,8 @@ from runtime.windows import ClockMap, SampleRing
 
 CLOCK_JITTER_SAMPLES = 2
 """Stamps may be this far off; beyond, the sender's clock has been set."""
+DRIFT_TOLERANCE = 0.02
+"""A sender's clock that gains or loses more is a lie; less is made good (`ClockMap`)."""
 PROBATION_WINDOWS = 8
 """A sensor that lies again this soon after its return is out for a window longer, twice that the
 next time, and so on; for as many at most."""
@@ -75,6 +77,9 @@ class Stream:
         self.span_ns = len(frame.samples) * self.spec.period_ns
         self.clock.observe(ring.time_of(ring.newest), now_ns)
         self.liveness.fresh(now_ns)
+        if abs(self.clock.drift) > DRIFT_TOLERANCE:
+            pace = "slow" if self.clock.drift > 0 else "fast"
+            self.distrust(f"its clock runs {abs(self.clock.drift):.1%} {pace}")
 
     def distrust(self, reason: str) -> None:
         """Take the sensor out: nothing that it has sent so far can be believed."""

@@ -201,7 +201,8 @@ class Decider:
         live = rig.streams[i].liveness
         age_ms = round((now_ns - live.fresh_ns) / 1e6, 1) if live.fresh_ns else None
         if not rig.tick.mask >> i & 1:
-            reason = rig.left_out if live.alive else live.reason
+            doubt = rig.tick.doubts.get(i, rig.left_out)
+            reason = doubt if live.alive else live.reason
             return ModalityAnswer(live.state, reason, age_ms)
         return ModalityAnswer(
             state=live.state,

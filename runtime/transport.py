@@ -9,6 +9,8 @@ from robult_edge.frames import Frame
 
 RATE_TOLERANCE = 0.08
 """A rate this far off is a lie; the clock map and the ring's mending take what is less."""
+RUN_MARGIN = 2
+"""Where training tells how many samples in a row may be the same: so many times as many."""
 RATE_SPAN_S = 0.5
 """The shortest time over which a rate is measured: stamps jitter by milliseconds."""
 
@@ -26,8 +28,10 @@ class Transport:
         self._rate_hz = spec.rate_hz
         self._hop = spec.hop
         self._span = max(spec.hop, round(RATE_SPAN_S * spec.rate_hz))
-        # Of an image or a vector per hop, training does not tell whether it may stand still.
-        self._moves = spec.hop > 1 and spec.size is None and any(s > 0 for s in limits.stillest)
+        self._judges_hops = (
+            spec.hop > 1 and spec.size is None and any(s > 0 for s in limits.stillest)
+        )
+        self._longest_run = _longest_run(limits, self._judges_hops)
         self._before = b""
         self._same = 0
         self._since_ns = 0
@@ -40,16 +44,17 @@ class Transport:
         self.lie = self._frozen(frame) or self._wrong_rate
 
     def _frozen(self, frame: Frame) -> str | None:
-        """Whether a hop's worth of samples has been one payload over and over."""
-        if not self._moves:
+        """Whether too many samples have been one payload over and over."""
+        if self._longest_run is None:
             return None
         payload = frame.samples.tobytes()  # compared faster than arrays
         self._same = self._same + 1 if payload == self._before else 0
         self._before = payload
-        if self._same * len(frame.samples) < self._hop:
+        if self._same * len(frame.samples) < self._longest_run:
             return None
         # One value all along, or NaN, is told better by the check of the hop.
-        if (frame.samples == frame.samples[0]).all() or not np.isfinite(frame.samples).all():
+        still = self._judges_hops and (frame.samples == frame.samples[0]).all()
+        if still or not np.isfinite(frame.samples).all():
             return None
         return f"payload frozen: {self._same + 1} frames the same"
 
@@ -69,3 +74,13 @@ class Transport:
         if not self._counted:
             self._since_ns = frame.t_ns
         self._counted += len(frame.samples)
+
+
+def _longest_run(limits: Limits, judges_hops: bool) -> int | None:
+    """How many samples may be one payload over and over; None if any number may."""
+    spec = limits.spec
+    if judges_hops:
+        return spec.hop
+    if spec.stats is None or spec.stats.longest_run is None:
+        return None
+    return RUN_MARGIN * spec.stats.longest_run

@@ -178,27 +178,52 @@ class ClockMap:
     """Maps a sender's clock to the runtime's by the least (receive − capture) seen of late.
 
     The least delay is the one with the least queueing in it. Two half-spans are kept, so that a
-    drifting clock is followed within `SPAN_NS`.
+    drifting clock is followed within `SPAN_NS`; one that drifts by more than `LEAST_DRIFT`, at
+    once.
+
+    Attributes:
+        drift: by how much of real time the sender's clock falls behind (above 0) or gains, if it
+            did so over the last two half-spans alike; else 0.
     """
 
     SPAN_NS = 10_000_000_000
+    LEAST_DRIFT = 0.002
+    """Within a span, less makes no more difference than queues do."""
+    UNKNOWN = 1 << 63
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget: the sender's clock is a new one."""
-        self._now = self._before = 1 << 63
-        self._turn_ns = 0
+        self._now = self._before = (self.UNKNOWN, 0)
+        self._turn_ns = self._received_ns = 0
+        self._pace = self.drift = 0.0
 
     def observe(self, captured_ns: int, received_ns: int) -> None:
         """Learn from a frame whose last sample was captured and received at these times."""
         if received_ns >= self._turn_ns:
-            self._before, self._now = self._now, 1 << 63
+            self._measure_drift()
+            self._before, self._now = self._now, (self.UNKNOWN, received_ns)
             self._turn_ns = received_ns + self.SPAN_NS // 2
-        self._now = min(self._now, received_ns - captured_ns)
+        self._now = min(self._now, (received_ns - captured_ns, received_ns))
+        self._received_ns = received_ns
+
+    def _measure_drift(self) -> None:
+        """From one half-span's least delay to the next one's; queues come and go, drift stays."""
+        (least_before, before_ns), (least_now, now_ns) = self._before, self._now
+        last, self._pace = self._pace, 0.0
+        if max(least_before, least_now) < self.UNKNOWN:
+            self._pace = (least_now - least_before) / (now_ns - before_ns)
+        drift = min(last, self._pace, key=abs) if last * self._pace > 0 else 0.0
+        self.drift = drift if abs(drift) > self.LEAST_DRIFT else 0.0
 
     @property
     def offset_ns(self) -> int:
         """What to add to the sender's time to have the runtime's."""
-        return min(self._now, self._before)
+        if not self.drift:
+            return min(self._now, self._before)[0]
+        return min(
+            least + round(self.drift * (self._received_ns - at_ns))
+            for least, at_ns in (self._now, self._before)
+        )

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from robult_edge import bundle, subsets
+from robult_edge import bundle, plausibility, subsets
 from robult_edge.bundle import (
     Branch,
     Bundle,
@@ -300,6 +300,25 @@ def test_every_file_that_the_manifest_names_is_listed_once(whole: Path) -> None:
     listed = [ref.file for ref in bundle.files(load(whole).manifest)]
     there = {file.name for file in whole.iterdir()} - {bundle.MANIFEST}
     assert sorted(listed) == sorted(there)
+
+
+def test_the_shipped_bundle_knows_what_training_windows_look_like(shipped: Bundle) -> None:
+    usual = shipped.usual()
+    assert set(usual) == set(shipped.manifest.names)
+    for known in usual.values():
+        assert 0 < known.limits[0] < known.limits[1]
+
+
+def test_looks_of_other_channels_are_refused_by_name(whole: Path) -> None:
+    looks = {f"acc.{field}": np.ones((2, 7), np.float32) for field in plausibility.FIELDS}
+    ref = bundle.write_arrays(whole / "usual.npz", looks)
+    edit(whole, lambda m: m.update(usual={"file": ref.file, "sha256": ref.sha256}))
+    with pytest.raises(BundleError, match=r"usual\.npz: acc does not fit"):
+        load(whole).usual()
+
+
+def test_a_bundle_without_looks_still_loads(whole: Path) -> None:
+    assert load(whole).usual() == {}
 
 
 def test_golden_vectors_never_run_code(whole: Path) -> None:

@@ -267,6 +267,21 @@ def test_of_short_hops_short_recordings_and_images_no_motion_is_told(shape, hop)
     assert channel_stats(lambda: [np.random.default_rng(0).normal(size=shape)], hop).hop is None
 
 
+@pytest.mark.parametrize(("run", "longest"), [(1, 1), (2, 2), (7, 7)])
+def test_how_many_images_in_a_row_are_the_same_is_told(run, longest):
+    rng = np.random.default_rng(0)
+    images = [np.repeat(rng.normal(size=(n, 2, 4, 4)), run, 0) for n in (10, 30)]
+    stats = channel_stats(lambda: images, 1)
+    assert stats.longest_run == longest
+
+
+def test_missing_images_are_no_run_and_what_moves_in_hops_needs_none():
+    lost = np.full((20, 1, 4, 4), np.nan)
+    assert channel_stats(lambda: [lost, np.arange(320.0).reshape(20, 1, 4, 4)], 1).longest_run == 1
+    series = np.random.default_rng(0).normal(size=(400, 2))
+    assert channel_stats(lambda: [series], 20).longest_run is None
+
+
 def test_watch_is_what_seglearn_ships():
     data = load("watch")
     assert data.classes == ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")

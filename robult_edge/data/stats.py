@@ -45,14 +45,29 @@ def channel_stats(recordings: Callable[[], Iterable[np.ndarray]], hop: int) -> C
     std = np.sqrt(squares / max(n, 1))
     # A channel that never moved would divide by zero; leave it unscaled instead.
     std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std, 1.0)
+    in_hops = _hop_stats(recordings, hop)
     return ChannelStats(
         mean=_numbers(mean),
         std=_numbers(std),
         low=_numbers(_quantile(low, n)),
         high=_numbers(0.0 - _quantile(high, n)),
         spread=_numbers(_quantile(spread, hops)),
-        hop=_hop_stats(recordings, hop),
+        hop=in_hops,
+        longest_run=_longest_run(recordings()) if in_hops is None else None,
     )
+
+
+def _longest_run(recordings: Iterable[np.ndarray]) -> int:
+    """How many samples in a row were the same, every value of them; 1 where none repeated."""
+    longest, looked_at = 1, 0
+    for samples in recordings:
+        if looked_at > ENOUGH:
+            break
+        looked_at += samples.size
+        moves = (samples[1:] != samples[:-1]).any(tuple(range(1, samples.ndim)))
+        edges = np.flatnonzero(np.r_[True, moves, True])
+        longest = max(longest, int(np.diff(edges).max(initial=1)))
+    return longest
 
 
 def _looked_at(

@@ -47,6 +47,13 @@ class Served:
     socket: zmq.Socket[bytes]
     answers: list[Result] = field(default_factory=list)
 
+    def wait_until_ready(self) -> None:
+        """It has said that it serves, and its results are subscribed to."""
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        assert ready.startswith("serving"), self.process.communicate()[1]
+        self.socket.connect(self.results)
+
     def read(self, wait_s: float = 0.0) -> None:
         """Take in the results that are here, waiting for the first."""
         while self.socket.poll(wait_s * 1e3):
@@ -93,6 +100,7 @@ def serving(
     speed: float = SPEED,
     python: str = sys.executable,
     main: Sequence[str] = ("-m", "runtime.serve"),
+    wait: bool = True,
 ) -> Iterator[Served]:
     """Serve a bundle in a process of its own, on free ports, from outside the checkout."""
     frames, answers, http = (f"127.0.0.1:{port}" for port in free_ports(3))
@@ -106,12 +114,11 @@ def serving(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=engines
     )
+    served = Served(process, f"tcp://{frames}", f"tcp://{answers}", http, socket)
     try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        assert ready.startswith("serving"), process.communicate()[1]
-        socket.connect(f"tcp://{answers}")
-        yield Served(process, f"tcp://{frames}", f"tcp://{answers}", http, socket)
+        if wait:
+            served.wait_until_ready()
+        yield served
     finally:
         process.kill()
         process.communicate()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import textwrap
 
+import msgspec
+
 from robult_edge.bundle import Bundle
 from robult_edge.data.replay import Replay
-from tests.failures.live import PATIENT, playing, serving
+from robult_edge.frames import Frame
+from tests.failures.live import PATIENT, Message, playing, serving
 from tests.failures.test_sensors_die import holes
 
 
@@ -77,3 +80,29 @@ def test_engine_that_hangs_holds_up_no_result_and_no_stop(shipped: Bundle, repla
     assert status["engines"]["gyro"].startswith("onnxruntime-cpu (ill: no answer within 250 ms")
     assert any(a.alive == ["acc", "gyro"] for a in served.answers if a.seq > failed[-1].seq)
     assert holes(served.answers) == []
+
+
+def test_engine_that_hangs_costs_no_rig_a_result(shipped: Bundle, replay: Replay) -> None:
+    """Windows of all rigs were on their way to it, in one batch or several."""
+    names = [f"rig-{i}" for i in range(5)]
+
+    def same_for_all(_: str, frame: Frame) -> list[Frame | Message]:
+        return [msgspec.structs.replace(frame, source=name) for name in names]
+
+    main = with_backend("if Ill.runs > 6: threading.Event().wait()")
+    with (
+        serving(shipped.path, *PATIENT, main=main) as served,
+        playing(served, replay) as player,
+    ):
+        player.play(14, same_for_all)
+        served.wait_for(lambda r: r.seq >= 12)
+        served.read(0.5)
+        assert served.stop() == 0
+    failed = set()
+    for name in names:
+        mine = [a for a in served.answers if a.source == name]
+        assert holes(mine) == []
+        assert len(mine) >= 12
+        failed |= {a.source for a in mine if "engine failed" in a.modalities["gyro"].reason}
+        assert mine[-1].modalities["gyro"].state == "alive", "its successor answers for all"
+    assert failed, "it did hang"

@@ -71,6 +71,28 @@ def test_reloads_under_load_cost_no_result(
     assert all(a.alive == ["acc", "gyro"] for a in served.answers[first_whole : answer.seq - 1])
 
 
+def test_reloads_in_mode_latest_cost_no_result_and_repeat_none(
+    copy: Bundle, replay: Replay, options: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "latest.toml").write_text('mode = "latest"')
+    latest = ["--policy", str(tmp_path / "latest.toml")]
+    with serving(copy.path, *options, *latest) as served, playing(served, replay) as player:
+        player.play(6)
+        for n in range(5):
+            rename(copy, f"reload-{n}")
+            assert served.ask("/reload", "POST")[0] == 200
+            player.play(1)
+        served.wait_for(lambda r: r.bundle == "reload-4" and r.alive == ["acc", "gyro"])
+        player.play(1)
+        served.read(0.5)
+    assert holes(served.answers) == []
+    answered = [a for a in served.answers if a.alive]
+    newest = [max(p.t_ns for p in a.modalities.values() if p.t_ns) for a in answered]
+    assert newest == sorted(newest)
+    rests_on = [tuple(p.t_ns for p in a.modalities.values()) for a in answered]
+    assert len(set(rests_on)) == len(rests_on), "no two results rest on the same windows"
+
+
 def test_sighup_reloads(copy: Bundle, replay: Replay, options: list[str]) -> None:
     with serving(copy.path, *options) as served, playing(served, replay) as player:
         player.play(5)

@@ -5,6 +5,7 @@ Frames and time as in test_rigs; the clock is turned by hand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -62,6 +63,61 @@ def test_a_drifting_clock_costs_no_tick_and_moves_no_window_by_more_than_a_sampl
     for hop in range(3, 598):
         assert answered[hop].used == "acc+gyro"
         assert abs(answered[hop].last_sample["gyro"] - (HOP * hop - 1)) <= 1
+
+
+def paced(percent: float, seconds: float) -> list[Arrival]:
+    """The gyroscope's frames, if its crystal is so much too fast: samples and stamps alike are.
+
+    So the stamps look right by themselves; only the time of receipt tells.
+    """
+    pace = 1 + percent / 100
+    truly = msgspec.structs.replace(GYRO, rate_hz=GYRO.rate_hz * pace)
+    return stamped(truly, seconds, lambda t: T0 + round((t - T0) * pace))
+
+
+@pytest.mark.parametrize("percent", [-10, -3, 3, 7])
+def test_a_clock_of_another_pace_is_found_by_the_time_of_receipt(percent: int) -> None:
+    answered = play(Rigs(BOTH, 1), sensor("acc", 60), paced(percent, 60), until=60)
+    assert [a.seq for a in answered] == list(range(len(answered)))
+    later = answered[32:]  # within 16 s, and for good
+    assert {a.used for a in later} == {"acc"}
+    assert {a.states["gyro"] for a in later} == {"faulty"}
+    pace = "fast" if percent > 0 else "slow"
+    for a in later:
+        found = re.match(rf"its clock runs (\d+\.\d)% {pace}", a.reasons["gyro"])
+        assert found
+        assert abs(float(found[1]) - abs(percent)) <= 0.2
+
+
+@pytest.mark.parametrize("percent", [-1.5, -1, -0.5, -0.3, 0.3, 0.5, 1, 1.5])
+def test_a_pace_that_is_a_little_off_is_made_good(percent: float) -> None:
+    """A slow clock's windows would come later and later, until no deadline waits for them."""
+    answered = play(Rigs(BOTH, 1), sensor("acc", 60), paced(percent, 60), until=60)
+    for a in answered[32:-1]:
+        assert a.used == "acc+gyro"
+        truly = (a.end_ns - T0) / PERIOD * (1 + percent / 100)
+        assert abs(a.last_sample["gyro"] - truly) <= 3
+
+
+def test_a_clock_that_goes_right_again_is_believed_again() -> None:
+    def slow_for_a_while(t_ns: int) -> int:
+        return t_ns - min(t_ns - T0, 30 * SECOND) // 20
+
+    answered = play(Rigs(BOTH, 1), sensor("acc", 80), stamped(GYRO, 80, slow_for_a_while), until=80)
+    assert any("its clock runs 5.0% slow" in a.reasons["gyro"] for a in answered)
+    assert answered[-1].used == "acc+gyro"
+
+
+def test_a_clock_a_little_off_and_delays_that_come_and_go_are_no_lie() -> None:
+    rng = np.random.default_rng(3)
+    gyro = stamped(GYRO, 120, lambda t: t + (t - T0) // 100)  # 1 % fast
+    queued = [Arrival(a.at_ns + int(rng.exponential(30)) * MS, a.frame) for a in gyro]
+    congested = [
+        Arrival(a.at_ns + (300 * MS if 300 <= a.frame.seq < 450 else 0), a.frame) for a in queued
+    ]
+    rigs = Rigs(BOTH, 1)
+    answered = play(rigs, sensor("acc", 120), congested, until=120)
+    assert not any("clock runs" in a.reasons["gyro"] for a in answered)
 
 
 @pytest.mark.parametrize("back_ms", [110, 200, 500, 1000, 3000, 3900])

@@ -9,7 +9,9 @@ import pytest
 
 from robult_edge.bundle import Bundle
 from robult_edge.errors import BundleError
+from robult_edge.results import Result
 from runtime.engines import BACK_OFF_NS, LONGEST_BACK_OFF_NS
+from runtime.policy import Policy
 from tests.runtime.live import MS, Ills, Stage, staged
 
 HANG_NS = 300 * MS
@@ -71,6 +73,39 @@ def test_without_its_fusion_head_the_answer_is_the_mean_and_says_what_that_is_wo
     assert answer.alive == ["acc", "gyro"]
     assert answer.expected is not None
     assert answer.expected.accuracy == shipped.manifest.entry("mean", 0b11).expected.accuracy
+
+
+def test_without_its_fusion_head_a_strict_policy_judges_by_what_the_mean_is_worth(
+    shipped: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, mean = (shipped.manifest.entry(rule, 0b10).expected.accuracy for rule in ("pool", "mean"))
+    assert pool is not None
+    assert mean is not None
+    assert mean < pool, "else this bundle cannot show it"
+    strict = Policy(abstain_below_accuracy=(mean + pool) / 2)
+    with staged(shipped, monkeypatch, "cpu", policy=strict) as stage:
+
+        def gyro_alone(hops: int = 1) -> Result:
+            for _ in range(hops):
+                stage.hear(only="gyro")
+                stage.server.turn()
+            return stage.latest
+
+        answer = gyro_alone(WARM_UP)
+        assert answer.alive == ["gyro"]
+        assert answer.label is not None
+        seq = answer.seq
+        stage.ills.of["cpu", "fusion"] = throws
+        for n in range(1, 4):
+            answer = gyro_alone()
+            assert answer.seq == seq + n
+            assert (answer.label, answer.decision) == (None, "none")
+            assert answer.reason.startswith("no decision: expected accuracy 0.84 below 0.84")
+        del stage.ills.of["cpu", "fusion"]
+        stage.clock.now += BACK_OFF_NS
+        stage.mend()
+        assert stage.server.serving.engines.head.label == "cpu"
+        assert gyro_alone(WARM_UP).label is not None
 
 
 def test_engine_falls_back_to_the_next_backend_at_once_and_returns_when_mended(

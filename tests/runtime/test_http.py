@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from robult_edge.bundle import Bundle
 from robult_edge.errors import RobultError
+from runtime.config import Config
 from runtime.http import ControlPlane
 from tests.runtime.live import Stage, staged
 
@@ -30,7 +32,8 @@ def stage(shipped: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
 
 @pytest.fixture
 def control(stage: Stage) -> Iterator[ControlPlane]:
-    control = ControlPlane(stage.server, "127.0.0.1:0")
+    control = ControlPlane(replace(stage.server.config, http="127.0.0.1:0"))
+    control.server = stage.server
     yield control
     control.close()
 
@@ -126,6 +129,33 @@ def test_page_asks_nobody_else(control: ControlPlane) -> None:
     assert "http" not in content.replace("http-equiv", "")
 
 
-def test_unusable_address_is_one_sentence(stage: Stage) -> None:
+def test_unusable_address_is_one_sentence() -> None:
     with pytest.raises(RobultError, match=r"cannot listen on '127\.0\.0\.1:x'"):
-        ControlPlane(stage.server, "127.0.0.1:x")
+        ControlPlane(Config("export", http="127.0.0.1:x"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/livez", 200),
+        ("GET", "/startupz", 503),
+        ("GET", "/readyz", 503),
+        ("GET", "/status", 503),
+        ("GET", "/metrics", 503),
+        ("POST", "/reload", 503),
+    ],
+)
+def test_before_there_is_a_server_it_says_what_is_loading(
+    tmp_path: Path, method: str, path: str, code: int
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    token = str(tmp_path / "token")
+    control = ControlPlane(Config("export", http="127.0.0.1:0", http_token_file=token))
+    try:
+        got, _, content = ask(control, path, method)
+        assert got == code
+        assert '"reason": "loading export"' in content
+        if method == "POST":
+            assert ask(control, path, method, token="guessed")[0] == 401
+    finally:
+        control.close()

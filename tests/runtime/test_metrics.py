@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import pytest
@@ -11,6 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from robult_edge.bundle import Bundle
 from robult_edge.results import LatencyUs
 from runtime.metrics import BOUNDS_US, RECENT, Histogram, Metrics, _labels, render
+from runtime.policy import Policy
+from runtime.rigs import Rigs
+from runtime.stream import Stream
 from tests.runtime.live import Stage, staged
 
 WARM_UP, HOPS = 6, 4
@@ -72,6 +76,58 @@ def test_counts_of_a_sensor_that_is_gone_stay(stage: Stage) -> None:
     stage.server.rigs.adopt(manifest, 1, stage.clock.now)
     stage.hear()
     assert scraped(stage)["robult_frames_total"]["gyro", "fresh"] == before + 1
+
+
+def test_no_count_falls_when_a_source_is_forgotten(
+    shipped: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with staged(shipped, monkeypatch, "cpu", policy=Policy(idle_s=5.0)) as stage:
+        stage.play(WARM_UP)
+        before = scraped(stage)
+        assert before["robult_rigs_forgotten_total"] == {(): 0}
+        stage.clock.now += 60_000_000_000
+        stage.server.turn()
+        after = scraped(stage)
+        assert after["robult_rigs"] == {(): 0}
+        assert after["robult_rigs_forgotten_total"] == {(): 1}
+        for name, samples in before.items():
+            if name.endswith(("_total", "_bucket", "_count", "_sum")):
+                for labels, value in samples.items():
+                    assert after[name][labels] >= value, (name, labels)
+
+
+@pytest.mark.parametrize("ending", ["forgotten", "reloaded"])
+def test_a_scrape_amid_the_end_of_a_stream_misses_no_frame(
+    shipped: Bundle, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Another thread scrapes when the stream is gone and its counts are not yet taken over."""
+    with staged(shipped, monkeypatch, "cpu", policy=Policy(idle_s=5.0)) as stage:
+        stage.play(WARM_UP)
+        rigs, end, seen = stage.server.rigs, Rigs._end, []
+        before = scraped(stage)["robult_frames_total"]
+
+        def scrape() -> None:
+            seen.append(scraped(stage)["robult_frames_total"])
+
+        scraping = threading.Thread(target=scrape, daemon=True)
+
+        def slowly(self: Rigs, streams: Iterable[Stream]) -> None:
+            scraping.start()
+            scraping.join(0.3)  # one that does not notice is done by now
+            end(self, streams)
+
+        monkeypatch.setattr(Rigs, "_end", slowly)
+        if ending == "forgotten":
+            stage.clock.now += 60_000_000_000
+            stage.server.turn()
+        else:
+            acc, gyro = stage.server.manifest.modalities
+            other = msgspec.structs.replace(gyro, timeout_s=gyro.timeout_s + 1)
+            manifest = msgspec.structs.replace(stage.server.manifest, modalities=(acc, other))
+            rigs.adopt(manifest, 1, stage.clock.now)
+        scraping.join(20)
+        (found,) = seen
+        assert found == before
 
 
 def test_histograms_count_each_result_once_and_in_the_right_bucket() -> None:

@@ -79,6 +79,52 @@ def test_a_sensor_that_may_stand_still_is_not_frozen() -> None:
     assert set(heard(spec(hop=1), n=1, frozen=True)) == {None}
 
 
+def camera(longest_run: int | None, hop: int = 1) -> ModalitySpec:
+    stats = ChannelStats(
+        mean=(0.5,), std=(0.3,), low=(0.0,), high=(1.0,), spread=(0.1,), longest_run=longest_run
+    )
+    return ModalitySpec(
+        name="camera", channels=("grey",), unit="1", rate_hz=10.0, window=1, hop=hop, timeout_s=1.0,
+        size=(4, 6), stats=stats,
+    )  # fmt: skip
+
+
+def filmed(m: ModalitySpec, images: np.ndarray) -> list[str | None]:
+    """What is wrong after each of the images."""
+    transport, lies = Transport(faults.limits(m)), []
+    for seq, image in enumerate(images.astype(np.float32)):
+        transport.observe(Frame("camera", "rig", seq, seq * 100_000_000, image[None]), seq > 0)
+        lies.append(transport.lie)
+    return lies
+
+
+@pytest.mark.parametrize("hop", [1, 4])
+@pytest.mark.parametrize("longest_run", [1, 2, 5])
+def test_an_image_is_frozen_after_twice_the_longest_run_of_training(
+    longest_run: int, hop: int
+) -> None:
+    moving = np.random.default_rng(0).uniform(size=(20, 1, 4, 6))
+    frozen = np.concatenate([moving, np.repeat(moving[-1:], 20, 0)])
+    lies = filmed(camera(longest_run, hop), frozen)
+    last_good = 19 + 2 * longest_run - 1
+    assert set(lies[: last_good + 1]) == {None}
+    assert lies[last_good + 1] == f"payload frozen: {2 * longest_run + 1} frames the same"
+    assert None not in lies[last_good + 1 :]
+
+
+def test_images_that_repeat_as_in_training_are_not_frozen() -> None:
+    images = np.repeat(np.random.default_rng(0).uniform(size=(20, 1, 4, 6)), 5, 0)
+    assert set(filmed(camera(5), images)) == {None}
+
+
+def test_of_older_bundles_no_image_is_frozen() -> None:
+    assert set(filmed(camera(None), np.full((30, 1, 4, 6), 0.5))) == {None}
+
+
+def test_a_black_image_over_and_over_is_frozen_too() -> None:
+    assert filmed(camera(1), np.zeros((5, 1, 4, 6)))[-1] == "payload frozen: 5 frames the same"
+
+
 def test_a_channel_that_stands_still_is_left_to_the_check_of_its_hop() -> None:
     assert set(heard(spec(), n=1, frozen=True)) == {None}
 

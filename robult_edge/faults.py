@@ -6,11 +6,13 @@ understands, or None. Which sizes of which fault it can see is what ``benchmarks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import hypot, inf
 
 import numpy as np
 
+from robult_edge import native
 from robult_edge.modality import HopStats, ModalitySpec, Range
 
 RANGE_MARGIN, BLOW_MARGIN = 1.0, 4.0
@@ -129,7 +131,10 @@ def check(samples: np.ndarray, limits: Limits) -> str | None:
     n, hop = len(samples), limits.spec.hop
     if samples.ndim > 2:
         samples = samples.swapaxes(0, 1).reshape(samples.shape[1], -1).T
-    top, bottom = np.maximum.reduce(samples).tolist(), np.minimum.reduce(samples).tolist()
+    top, bottom = native.extremes(samples) or (
+        np.maximum.reduce(samples).tolist(),
+        np.minimum.reduce(samples).tolist(),
+    )
     # NaN compares false, so that one comparison catches NaN, Inf and range.
     for t, b, high, low in zip(top, bottom, limits.high, limits.low, strict=True):
         if not (t <= high and b >= low):
@@ -153,14 +158,15 @@ def check_level(samples: np.ndarray, limits: Limits) -> str | None:
     """
     if limits.hop is None:
         return None
-    levels = level(samples).tolist()
+    levels = native.level(samples) or level(samples).tolist()
     for i, (at, (low, high)) in enumerate(zip(levels, limits.hop.level, strict=True)):
         if not low <= at <= high:
             assert limits.spec.stats is not None
             off = (at - limits.spec.stats.mean[i]) / limits.spec.stats.std[i]
             return f"channel {limits.spec.channels[i]} shifted by {off:+.2g} times its spread"
     low, high = limits.hop.length
-    size = float(length(samples))
+    if (size := native.length(samples)) is None:
+        size = float(length(samples))
     if not low <= size <= high:
         least, most = limits.hop.stats.length
         if size > high:
@@ -177,7 +183,7 @@ def check_run(samples: np.ndarray, limits: Limits) -> str | None:
     """
     if limits.hop is None:
         return None
-    lean = float(np.sqrt(np.square(level(samples)).sum()))
+    lean = hypot(*(native.level(samples) or level(samples).tolist()))
     if lean <= limits.hop.lean:
         return None
     return f"values lean {lean / limits.hop.stats.lean:.2g}× the most of training: an offset?"
@@ -185,11 +191,10 @@ def check_run(samples: np.ndarray, limits: Limits) -> str | None:
 
 def _check_motion(samples: np.ndarray, limits: Limits, hop: HopLimits) -> str | None:
     """How one hop [hop, C] moves: noise, spikes, a gain that is lost, samples that repeat."""
-    step = steps(samples)
-    bends = np.abs(steps(step))
-    rows = zip(
-        repeats(step).tolist(), hop.repeats, roughness(bends).tolist(), hop.roughness, strict=True
+    same_shares, roughs, spiky = native.motion(samples, hop.per_usual) or motion(
+        samples, hop.per_usual
     )
+    rows = zip(same_shares, hop.repeats, roughs, hop.roughness, strict=True)
     for i, (same, most_same, rough, (least, most)) in enumerate(rows):
         if same > most_same:
             return _repeating(samples[:, i], same, limits, i)
@@ -199,9 +204,23 @@ def _check_motion(samples: np.ndarray, limits: Limits, hop: HopLimits) -> str | 
         if rough < least:
             share = rough / hop.stats.roughness[i][0]
             return f"channel {limits.spec.channels[i]} {share:.2g}× as lively as ever in training"
-    if float(spikiness(bends, hop.per_usual)) > hop.spikiness:
+    if spiky > hop.spikiness:
+        bends = np.abs(steps(steps(samples)))
         return f"spikes {float(np.max(bends * hop.per_usual)):.0f}× its usual roughness"
     return None
+
+
+def motion(
+    samples: np.ndarray, per_usual: np.ndarray
+) -> tuple[Sequence[float], Sequence[float], float]:
+    """`repeats` and `roughness` per channel, and `spikiness`, of one hop [hop, C]."""
+    step = steps(samples)
+    bends = np.abs(steps(step))
+    return (
+        repeats(step).tolist(),
+        roughness(bends).tolist(),
+        float(spikiness(bends, per_usual)),
+    )
 
 
 def steps(samples: np.ndarray) -> np.ndarray:
@@ -253,7 +272,7 @@ def _not_finite(samples: np.ndarray) -> str | None:
     return f"{max(1, round(100 * bad.mean()))} % {what}"
 
 
-def _out_of_range(top: list[float], bottom: list[float], limits: Limits) -> str:
+def _out_of_range(top: Sequence[float], bottom: Sequence[float], limits: Limits) -> str:
     assert limits.spec.stats is not None
     low, high = np.asarray(limits.spec.stats.low), np.asarray(limits.spec.stats.high)
     # How far each channel reaches from the middle of its training range, in half widths.
@@ -263,7 +282,7 @@ def _out_of_range(top: list[float], bottom: list[float], limits: Limits) -> str:
     return f"channel {limits.spec.channels[worst]} at {reach[worst]:.3g}× its training range"
 
 
-def _flat(top: list[float], bottom: list[float], limits: Limits) -> str:
+def _flat(top: Sequence[float], bottom: Sequence[float], limits: Limits) -> str:
     rows = zip(top, bottom, limits.stillest, strict=True)
     still = [i for i, (t, b, least) in enumerate(rows) if t - b < least]
     names = ", ".join(limits.spec.channels[i] for i in still)

@@ -122,9 +122,10 @@ def decode(
             f"is {dtype.itemsize * prod(shape)}",
         )
     samples = np.frombuffer(payload, dtype).reshape(shape)
-    # A float64 beyond float32 becomes infinite, which the fault check names.
-    with np.errstate(over="ignore", invalid="ignore"):
-        samples = samples.astype(np.float32, copy=False)
+    if dtype != np.float32:
+        # A float64 beyond float32 becomes infinite, which the fault check names.
+        with np.errstate(over="ignore", invalid="ignore"):
+            samples = samples.astype(np.float32)
     return Frame(spec.name, source, seq, t_ns, samples)
 
 

@@ -85,9 +85,8 @@ class Rig:
         self.has_news = False
         self.heard_ns = now_ns
         self.ever_alive = False
-        # Until when a sensor's frames so far are paid for, and what one more costs.
-        self._paid_ns = [0] * len(self.streams)
-        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
+        self._paid_ns = [0] * len(self.streams)  # until when a sensor's frames so far are paid for
+        self._set_prices(manifest)
 
     def place(self, i: int, frame: Frame, now_ns: int) -> None:
         """Give a frame to its sensor, the ``i``-th.
@@ -96,7 +95,7 @@ class Rig:
             FrameError: it sends more frames than it can have samples for.
         """
         paid_ns = max(self._paid_ns[i], now_ns) + self._cost_ns[i]
-        if paid_ns > now_ns + max(BURST_NS, BURST_FRAMES * self._cost_ns[i]):
+        if paid_ns > now_ns + self._burst_ns[i]:
             raise FrameError(
                 "rate",
                 f"{frame.modality} of source {self.source!r} sends more than "
@@ -110,8 +109,14 @@ class Rig:
         if stream.span_ns != span_ns:
             self.plan()
 
+    def _set_prices(self, manifest: Manifest) -> None:
+        """Set what one more frame costs each sensor, and how much of that it may owe."""
+        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
+        self._burst_ns = [max(BURST_NS, BURST_FRAMES * cost_ns) for cost_ns in self._cost_ns]
+
     def plan(self) -> None:
         """Set how long after its end a tick without windows is due."""
+        self._longest_period_ns = max(s.spec.period_ns for s in self.streams)
         slowest_ns = max(s.span_ns for s in self.streams)
         self._slack_ns = max(self.hop_ns, slowest_ns + slowest_ns // 2)
         if self.tick.opened_ns is None:
@@ -134,7 +139,7 @@ class Rig:
             for stream, m, limit in zip(kept, manifest.modalities, limits, strict=True)
         )
         self._paid_ns = [paid_ns.get(stream, 0) for stream in self.streams]
-        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
+        self._set_prices(manifest)
         self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
         tick = self.tick
         if manifest.hop_ns == self.hop_ns:
@@ -168,6 +173,14 @@ class Rig:
             )
             self.tick.opened_ns = now_ns
             self.due_ns = max(now_ns, self.tick.end_ns + slowest_ns) + patience_ns
+
+    def may_be_behind(self, now_ns: int) -> bool:
+        """Whether windows of this tick can be here already.
+
+        No sample is mapped to a time after it was received, and a window is complete with the last
+        sample before the tick's end.
+        """
+        return self.tick.end_ns <= now_ns + self._longest_period_ns
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the tick is to be answered now: all alive are in, or the time is up."""

@@ -139,13 +139,14 @@ class Stream:
 
     def _believable(self, end: int) -> bool:
         """Check what has not been checked of the window, and at least one hop of it."""
-        window_from = max(self.ring.oldest_solid, end - self.spec.window + 1)
+        solid_from = self.ring.oldest_solid
+        window_from = max(solid_from, end - self.spec.window + 1)
         first = max(window_from, min(self._checked_to + 1, end - self.spec.hop + 1))
         if first > end:
             return True
         limits = self._strict if self._in_doubt else self._limits
         reason = self._transport.lie or faults.check(self.ring.samples(first, end), limits)
-        honest_from = max(self.ring.oldest_solid, self._lied_to + 1)
+        honest_from = max(solid_from, self._lied_to + 1)
         for hops, check in ((2, faults.check_level), (RUN_HOPS, faults.check_run)):
             run_from = end - hops * self.spec.hop + 1
             if reason is None and run_from >= honest_from:

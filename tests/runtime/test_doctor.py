@@ -62,7 +62,7 @@ def test_the_shipped_bundle_can_be_served_here() -> None:
     assert code == 0
     assert report["servable"]
     assert states(report, "serving") == {"acc": "ok", "gyro": "ok", "fusion head": "ok"}
-    assert states(report, "packages").keys() == {*checkup.CORE, "providers"}
+    assert states(report, "packages").keys() == {*checkup.CORE, "providers", "compiled helper"}
     for f in report["findings"]:
         if f["topic"] == "onnxruntime-cpu":
             assert f["numbers"]["deviation"] < 1e-3

@@ -7,7 +7,12 @@ setup(
         Extension(
             "robult_edge._native",
             sources=["native/python.cpp"],
-            depends=["native/fusion.hpp", "native/lanes.hpp", "native/quantities.hpp"],
+            depends=[
+                "native/checks.hpp",
+                "native/fusion.hpp",
+                "native/lanes.hpp",
+                "native/quantities.hpp",
+            ],
             include_dirs=["native"],
             extra_compile_args=["-std=c++17", "-O3", "-fno-math-errno"],
             language="c++",

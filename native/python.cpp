@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "checks.hpp"
 #include "fusion.hpp"
 #include "quantities.hpp"
 
@@ -14,10 +15,11 @@ using namespace robult;
 
 namespace {
 
-// A C-contiguous float32 array of so many dimensions; `data` null if it is not one.
-class Floats {
+// A C-contiguous array of so many dimensions; `data` null if it is not one.
+template <class Number, char kFormat>
+class Array {
 public:
-    Floats(PyObject* array, int dimensions) {
+    Array(PyObject* array, int dimensions) {
         if (PyObject_GetBuffer(array, &view_, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
             PyErr_Clear();
             return;
@@ -25,23 +27,26 @@ public:
         held_ = true;
         const char* format = view_.format;
         if (format && *format == '<') ++format;
-        if (view_.ndim != dimensions || !format || format[0] != 'f' || format[1]) return;
-        data = static_cast<const float*>(view_.buf);
+        if (view_.ndim != dimensions || !format || format[0] != kFormat || format[1]) return;
+        data = static_cast<const Number*>(view_.buf);
     }
-    ~Floats() {
+    ~Array() {
         if (held_) PyBuffer_Release(&view_);
     }
-    Floats(const Floats&) = delete;
-    Floats& operator=(const Floats&) = delete;
+    Array(const Array&) = delete;
+    Array& operator=(const Array&) = delete;
 
     int size(int axis) const { return static_cast<int>(view_.shape[axis]); }
 
-    const float* data = nullptr;
+    const Number* data = nullptr;
 
 private:
     Py_buffer view_;
     bool held_ = false;
 };
+
+using Floats = Array<float, 'f'>;
+using Doubles = Array<double, 'd'>;
 
 template <class Number>
 PyObject* tuple_of(const Number* numbers, int n) {
@@ -74,7 +79,7 @@ PyObject* extremes_(PyObject*, PyObject* array) {
 PyObject* level_(PyObject*, PyObject* array) {
     const Floats samples(array, 2);
     if (!samples.data || samples.size(0) < 1 || samples.size(1) < 1) Py_RETURN_NONE;
-    double* mean = room<double>(samples.size(1));
+    double* mean = room<double>(kRows * samples.size(1));
     level({samples.data, samples.size(0), samples.size(1)}, mean);
     return tuple_of(mean, samples.size(1));
 }
@@ -99,6 +104,31 @@ PyObject* motion_(PyObject*, PyObject* const* given, Py_ssize_t n) {
                                     bends, repeats, repeats + channels);
     return Py_BuildValue("NNd", tuple_of(repeats, channels),
                          tuple_of(repeats + channels, channels), spikiness);
+}
+
+// clean(samples, fresh, honest, packed limits, per_usual)
+PyObject* clean_(PyObject*, PyObject* const* given, Py_ssize_t n) {
+    if (n != 5) {
+        return PyErr_Format(PyExc_TypeError, "clean(samples, fresh, honest, packed, per_usual)");
+    }
+    const long fresh = PyLong_AsLong(given[1]), honest = PyLong_AsLong(given[2]);
+    if (PyErr_Occurred()) return nullptr;
+    const Floats samples(given[0], 2), per_usual(given[4], 1);
+    const Doubles packed(given[3], 1);
+    if (!samples.data || !per_usual.data || !packed.data) Py_RETURN_NONE;
+    const int rows = samples.size(0), channels = samples.size(1);
+    if (channels < 1 || per_usual.size(0) != channels || fresh < 1 || fresh > rows ||
+        honest > rows ||
+        packed.size(0) != Limits::kNumbers + Limits::kPerChannel * channels) {
+        Py_RETURN_NONE;
+    }
+    const Limits limits(packed.data, channels);
+    if (limits.hop < 1 || (limits.moves && limits.hop < kSpikes + 2)) Py_RETURN_NONE;
+    const Scratch scratch{room<double>(kRows * channels),
+                          room<float>(static_cast<std::size_t>(rows + 2) * channels)};
+    const Stretch x{samples.data, rows, channels};
+    return PyBool_FromLong(clean(x, static_cast<int>(fresh), static_cast<int>(honest), limits,
+                                 per_usual.data, scratch));
 }
 
 // fuse(rule, alive, uses, weights, temperatures, logits, head or None): the fused probabilities of
@@ -173,6 +203,8 @@ PyMethodDef functions[] = {
     {"length", length_, METH_O, "Mean length of sample vectors [n, C]."},
     {"motion", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(motion_)), METH_FASTCALL,
      "Repeats [C], roughness [C] and spikiness of samples [n, C]."},
+    {"clean", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(clean_)), METH_FASTCALL,
+     "Whether a sensor's newest samples keep to its limits."},
     {"fuse", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(fuse_)), METH_FASTCALL,
      "Fused probabilities [K], and each branch's [M][K]."},
     {"conflict", conflict_, METH_O, "Divergence of a list of distributions, tuples [K]."},

@@ -7,13 +7,13 @@ understands, or None. Which sizes of which fault it can see is what ``benchmarks
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import hypot, inf
 
 import numpy as np
 
 from robult_edge import native
-from robult_edge.modality import HopStats, ModalitySpec, Range
+from robult_edge.modality import RUN_HOPS, HopStats, ModalitySpec, Range
 
 RANGE_MARGIN, BLOW_MARGIN = 1.0, 4.0
 """Values may leave the training range by this many times its width; further, for a blow is no lie,
@@ -51,6 +51,11 @@ class Limits:
     high: tuple[float, ...]
     stillest: tuple[float, ...]
     hop: HopLimits | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "for_native", _packed(self))
+
+    for_native: tuple[np.ndarray, np.ndarray] = field(init=False)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,20 @@ def _hop_limits(stats: HopStats, std: tuple[float, ...], margin: float) -> HopLi
     )
 
 
+def _packed(limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+    """The same for native/checks.hpp: float64 numbers, and ``per_usual``."""
+    hop, nothing = limits.hop, (0.0,) * len(limits.low)
+    numbers: tuple[float, ...] = (0.0,) * 4
+    rows: tuple[tuple[float, ...], ...] = (nothing,) * 5
+    if hop is not None:
+        numbers = (*hop.length, hop.spikiness, hop.lean)
+        rows = (*zip(*hop.level, strict=True), *zip(*hop.roughness, strict=True), hop.repeats)
+    each = np.array([limits.low, limits.high, limits.stillest, *rows], np.float64)
+    head = (limits.spec.hop, hop is not None, *numbers)
+    per_usual = np.array(nothing, np.float32) if hop is None else hop.per_usual
+    return np.concatenate([np.array(head, np.float64), each.ravel()]), per_usual
+
+
 def _wider(low: float, high: float, extra: float) -> Range:
     extra += SLACK * max(abs(low), abs(high))
     return low - extra, high + extra
@@ -120,6 +139,25 @@ def _wider_log(low: float, high: float, margin: float) -> Range:
         return 0.0, inf
     factor = (high / max(low, 1e-3 * high)) ** margin + SLACK
     return low / factor, high * factor
+
+
+def check_newest(samples: np.ndarray, fresh: int, honest: int, limits: Limits) -> str | None:
+    """All checks of a sensor's newest ``samples`` [n, *sample_shape], n ≥ both counts.
+
+    Args:
+        samples: up to the newest.
+        fresh: how many of them have not been checked before.
+        honest: how many can be believed: where they lie and how they lean is judged of these.
+        limits: the sensor's.
+    """
+    if native.clean(samples, fresh, honest, *limits.for_native):
+        return None
+    reason = check(samples[len(samples) - fresh :], limits)
+    for hops, further in ((2, check_level), (RUN_HOPS, check_run)):
+        n = hops * limits.spec.hop
+        if reason is None and honest >= n:
+            reason = further(samples[len(samples) - n :], limits)
+    return reason
 
 
 def check(samples: np.ndarray, limits: Limits) -> str | None:

@@ -31,6 +31,9 @@ length: Callable[..., float | None] = _ask("length")
 """``length(samples)``: `robult_edge.faults.length`."""
 motion: Callable[..., tuple[tuple[float, ...], tuple[float, ...], float] | None] = _ask("motion")
 """``motion(samples, per_usual)``: repeats, roughness and spikiness, as in `robult_edge.faults`."""
+clean: Callable[..., bool | None] = _ask("clean")
+"""``clean(samples, fresh, honest, packed, per_usual)``: whether `robult_edge.faults.check_newest`
+finds nothing."""
 fuse: Callable[..., tuple[tuple[float, ...], tuple[tuple[float, ...], ...]] | None] = _ask("fuse")
 """``fuse(mean, alive, uses, weights, temperatures, logits, head)``: fused probabilities [K] of
 classes and each alive branch's own [M][K], as `robult_edge.fusion` has them; bitmasks by branch."""

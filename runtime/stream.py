@@ -37,6 +37,7 @@ class Stream:
         self.counts: Counter[str] = Counter()
         self.span_ns = 0
         self._limits = limits
+        self._run = RUN_HOPS * spec.hop
         self._strict = faults.limits(spec, margin=0.0)
         self._in_doubt = False
         self._transport = Transport(limits)
@@ -145,12 +146,13 @@ class Stream:
         if first > end:
             return True
         limits = self._strict if self._in_doubt else self._limits
-        reason = self._transport.lie or faults.check(self.ring.samples(first, end), limits)
-        honest_from = max(solid_from, self._lied_to + 1)
-        for hops, check in ((2, faults.check_level), (RUN_HOPS, faults.check_run)):
-            run_from = end - hops * self.spec.hop + 1
-            if reason is None and run_from >= honest_from:
-                reason = check(self.ring.samples(run_from, end), limits)
+        honest_from = max(solid_from, self._lied_to + 1, end - self._run + 1)
+        reason = self._transport.lie or faults.check_newest(
+            self.ring.samples(min(first, honest_from), end),
+            end - first + 1,
+            end - honest_from + 1,
+            limits,
+        )
         self._checked_to = end
         if reason is None:
             return True

@@ -19,9 +19,10 @@ from robult_edge import faults, fusion, native, subsets
 from robult_edge.bundle import Bundle
 from robult_edge.data.replay import Replay
 from robult_edge.fusion import Rule
+from robult_edge.modality import ModalitySpec
 from tests.conftest import ROOT, run
 
-NAMES = ("extremes", "level", "length", "motion", "fuse", "conflict")
+NAMES = ("extremes", "level", "length", "motion", "clean", "fuse", "conflict")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,11 @@ def test_branches_that_exclude_one_another_conflict_most(helper: ModuleType) -> 
     assert helper.conflict([(1.0, 0.0), (0.0, 1.0)]) == pytest.approx(log(2))
 
 
+Reasons = list[str | None]
+SPEC = ModalitySpec(
+    name="acc", channels=("x", "y", "z"), unit="g", rate_hz=10, window=20, hop=10, timeout_s=1
+)
+LIMITS = faults.limits(SPEC)
 SAMPLES = np.zeros((20, 3), np.float32)
 
 
@@ -143,12 +149,18 @@ def test_what_it_does_not_take_is_left_to_numpy(helper: ModuleType, samples: obj
     assert helper.level(samples) is None
     assert helper.length(samples) is None
     assert helper.motion(samples, np.ones(3, np.float32)) is None
+    assert helper.clean(samples, 1, 1, *LIMITS.for_native) is None
 
 
 def test_sizes_that_do_not_fit_are_left_to_numpy(helper: ModuleType) -> None:
     ones, logits = np.ones(3, np.float32), np.zeros((2, 4), np.float32)
     assert helper.motion(SAMPLES, ones[:2]) is None
     assert helper.motion(SAMPLES[:7], ones) is None
+    packed, per_usual = LIMITS.for_native
+    for fresh, honest in ((0, 20), (21, 20), (20, 21), (-1, 0)):
+        assert helper.clean(SAMPLES, fresh, honest, packed, per_usual) is None
+    assert helper.clean(SAMPLES, 20, 20, packed[:-1], per_usual) is None
+    assert helper.clean(SAMPLES, 20, 20, packed, per_usual[:-1]) is None
     assert helper.fuse(False, 3, 3, ones[:2], ones, logits, None) is None
     assert helper.fuse(False, 3, 3, ones, ones[:2], logits, None) is None
     assert helper.fuse(False, 3, 3, ones, ones, logits, np.zeros(3, np.float32)) is None
@@ -161,7 +173,11 @@ def test_sizes_that_do_not_fit_are_left_to_numpy(helper: ModuleType) -> None:
 
 @pytest.mark.parametrize("lie", [None, "noise", "spikes", "gain", "bias", "flat", "nan"])
 def test_the_checks_say_the_same_either_way(
-    way: str, lie: str | None, shipped: Bundle, replay: Replay, said: dict[str | None, list[str]]
+    way: str,
+    lie: str | None,
+    shipped: Bundle,
+    replay: Replay,
+    said: dict[str | None, Reasons],
 ) -> None:
     m = shipped.manifest.modalities[0]
     limits = faults.limits(m)
@@ -182,18 +198,18 @@ def test_the_checks_say_the_same_either_way(
             samples[:, 0] = samples[0, 0]
         elif lie == "nan":
             samples[-3] = np.nan
-        reasons.append(faults.check(samples[-m.hop :], limits))
-        if reasons[-1] is None:
-            reasons += [
-                faults.check_level(samples[-2 * m.hop :], limits),
-                faults.check_run(samples, limits),
-            ]
+        for honest in (0, 2 * m.hop, len(samples)):
+            reason = faults.check_newest(samples, m.hop, honest, limits)
+            if way == "helper":
+                clean = native.clean(samples, m.hop, honest, *limits.for_native)
+                assert clean is (reason is None)
+            reasons.append(reason)
     assert any(reasons) == (lie is not None)
     assert said.setdefault(lie, reasons) == reasons, way
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str | None, list[str]]:
+def said() -> dict[str | None, Reasons]:
     """What the first way said of each lie, for the other to repeat."""
     return {}
 

@@ -129,6 +129,8 @@ class Stream:
 
     def _steps_back(self, frame: Frame) -> bool:
         """Whether a later frame claims to be older than the one before it."""
+        if frame.t_ns >= self._last_t_ns:
+            return False
         few = len(frame.samples) <= CLOCK_JITTER_SAMPLES
         jitter_ns = CLOCK_JITTER_SAMPLES * self.spec.period_ns if few else 0
         return 0 <= self._last_seq < frame.seq and frame.t_ns < self._last_t_ns - jitter_ns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from robult_edge import fusion, native, subsets
@@ -50,8 +51,7 @@ class SubsetRule:
     refusal: str | None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):  # made faster than a dataclass
     """What late fusion says of one tick.
 
     Attributes:

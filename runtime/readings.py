@@ -74,9 +74,7 @@ class Classes:
         said = [p.index(max(p)) for p in branches]
         if said.count(said[0]) == len(said):
             return False  # branches of one mind do not contradict one another
-        if (divergence := native.conflict(branches)) is None:
-            divergence = float(fusion.conflict(np.array(branches)))
-        return divergence > self._conflict
+        return divergence(branches) > self._conflict
 
     def expected(self, here: Measured, full: Measured) -> Expected:
         return Expected(accuracy=here.accuracy, full_accuracy=full.accuracy, coverage=here.coverage)
@@ -153,6 +151,12 @@ class Values:
             name: scale.mean + scale.std * v
             for name, scale, v in zip(self._targets, self._scales, standardised, strict=True)
         }
+
+
+def divergence(branches: Rows) -> float:
+    """`robult_edge.fusion.conflict` of distributions [B][K]."""
+    said = native.conflict(branches)
+    return float(fusion.conflict(np.array(branches))) if said is None else said
 
 
 READINGS: dict[Task, Callable[[Manifest], Reads]] = {

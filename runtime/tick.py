@@ -211,7 +211,7 @@ class Decider:
         alive = self._members(rig.tick)
         if len(alive) <= WITNESSES or not self._of_classes:
             return
-        odd = rig.contradiction.observe(np.array(answer.branches), alive, self._manifest.conflict)
+        odd = rig.contradiction.observe(answer.branches, alive, self._manifest.conflict)
         if odd is not None:
             others = ", ".join(self.names[i] for i in alive if i != odd)
             rig.streams[odd].distrust(f"contradicts {others} for {LASTING_HOPS} hops")

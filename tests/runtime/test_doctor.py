@@ -139,6 +139,12 @@ def test_a_missing_package_is_a_finding(module: str) -> None:
     assert module in [checkup.CORE[name] for name in broken]
 
 
+def test_an_uncompiled_hot_path_is_lacking_and_no_obstacle() -> None:
+    code, report = ask(prelude="import sys; sys.modules['robult_edge._native'] = None")
+    assert code == 0
+    assert states(report, "packages")["compiled helper"] == "lacking"
+
+
 def test_a_tensorrt_that_crashes_at_import_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "tensorrt.py").write_text("raise RuntimeError('libnvinfer\\nis of another time')")
     code, report = ask(prelude=f"import sys; sys.path.insert(0, {str(tmp_path)!r})")

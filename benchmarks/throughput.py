@@ -3,11 +3,12 @@
 ``python -m benchmarks.throughput [--sources 1 16 64 256] [--quick] [--json PATH]``
 
 The server's own turn, all checks on: frames' bytes are handed to it as its socket would hand them,
-a hop's worth per frame; rings, windows, states, engines, fusion, decision and the sending of
-results are its own. Senders are left out: on two cores they would be what is measured. Bare is the
-same sessions, branches and fusion head, on ready windows of all sources in one batch, in turns with
-the server. Each runs on one thread, whose own processor time is what counts: other load on the
-machine does not blur it, and on an idle core it is the time that passes.
+a hop's worth of held-out samples per frame, so that every sensor is alive and every branch runs;
+rings, windows, states, engines, fusion, decision and the sending of results are its own. Senders
+are left out: on two cores they would be what is measured. Bare is the same sessions, branches and
+fusion head, on ready windows of all sources in one batch, in turns with the server. Each runs on
+one thread, whose own processor time is what counts: other load on the machine does not blur it, and
+on an idle core it is the time that passes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import untrained
+from robult_edge import data, subsets
 from robult_edge.bundle import Bundle, Manifest
+from robult_edge.data.replay import Replay, replays
 from robult_edge.frames import Frame, encode
 from runtime.config import Config
 from runtime.server import Server
@@ -81,20 +84,21 @@ def measure(bundle: Bundle, sources: int, ticks: int) -> tuple[float, float]:
     hop_ns = manifest.hop_ns
     clock = Hand((time.time_ns() // hop_ns + 1) * hop_ns)
     start_ns = clock.now
-    rng = np.random.default_rng(0)
+    held_out = replays(data.load(manifest.provenance["dataset"]))
     config = Config(str(bundle.path), frames=ANYWHERE, results=ANYWHERE)
     windows = [np.zeros((sources, *m.window_shape), np.float32) for m in manifest.modalities]
     alive = np.ones((sources, SENSORS), bool)
+    everything = subsets.name(subsets.full(SENSORS), manifest.names)
     ours, bare = [], []
     with closing(Server(config, bundle, clock)) as server:
         *branches, head = (g.backend.run for g in server.serving.engines.graphs if g.backend)
         for tick in track(range(ticks + WARM_UP), f"{sources} sources"):
-            messages = _messages(manifest, sources, tick, start_ns, rng)
+            messages = _messages(manifest, sources, tick, start_ns, held_out)
             clock.now = start_ns + (tick + 1) * hop_ns
-            before, begun = server.metrics.published, time.thread_time()
+            before, begun = server.metrics.answers[everything], time.thread_time()
             server.handle(messages)
             ours.append(time.thread_time() - begun)
-            assert tick < WARM_UP or server.metrics.published == before + sources
+            assert tick < WARM_UP or server.metrics.answers[everything] == before + sources
             begun = time.thread_time()
             h = [run(x)[1].copy() for run, x in zip(branches, windows, strict=True)]
             head(np.stack(h, 1), alive)
@@ -103,16 +107,16 @@ def measure(bundle: Bundle, sources: int, ticks: int) -> tuple[float, float]:
 
 
 def _messages(
-    manifest: Manifest, sources: int, tick: int, start_ns: int, rng: np.random.Generator
+    manifest: Manifest, sources: int, tick: int, start_ns: int, held_out: tuple[Replay, ...]
 ) -> list[list[bytes]]:
-    """A frame of a hop's plausible samples from every sensor of every source."""
+    """A frame of a hop's samples from every sensor of every source; each plays another stretch."""
     messages = []
     for m in manifest.modalities:
-        assert m.stats is not None
         t_ns = start_ns + tick * round(m.hop_s * 1e9) + m.period_ns // 2
-        samples = rng.normal(m.stats.mean, m.stats.std, (m.hop, len(m.channels)))
-        samples = np.clip(samples, m.stats.low, m.stats.high).astype(np.float32)
-        messages += [encode(Frame(m.name, f"rig-{s}", tick, t_ns, samples)) for s in range(sources)]
+        for s in range(sources):
+            replay, hop = held_out[s % len(held_out)], tick + s // len(held_out)
+            samples = replay.stretch(m.name, hop * m.hop, (hop + 1) * m.hop - 1)
+            messages.append(encode(Frame(m.name, f"rig-{s}", tick, t_ns, samples)))
     return messages
 
 

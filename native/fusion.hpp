@@ -160,6 +160,21 @@ ROBULT_HD void each_branch(const Lanes& lanes, const Fusion& x, int b, float* p)
     }
 }
 
+// Generalised Jensen–Shannon divergence of distributions [branches, classes], nats.
+inline double conflict(const double* p, int branches, int classes) {
+    double total = 0.0;
+    for (int k = 0; k < classes; ++k) {
+        double middle = 0.0;
+        for (int i = 0; i < branches; ++i) middle += fmax(p[i * classes + k], 1e-12);
+        middle /= branches;
+        for (int i = 0; i < branches; ++i) {
+            const double said = fmax(p[i * classes + k], 1e-12);
+            total += said * log(said / middle);
+        }
+    }
+    return total / branches;
+}
+
 // Everything that is to be said of window b.
 template <class Lanes>
 ROBULT_HD void fuse(const Lanes& lanes, const Fusion& x, int b, const Answers& out) {

@@ -6,12 +6,14 @@ understands, or None. Which sizes of which fault it can see is what ``benchmarks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import hypot, inf
 
 import numpy as np
 
-from robult_edge.modality import HopStats, ModalitySpec, Range
+from robult_edge import native
+from robult_edge.modality import RUN_HOPS, HopStats, ModalitySpec, Range
 
 RANGE_MARGIN, BLOW_MARGIN = 1.0, 4.0
 """Values may leave the training range by this many times its width; further, for a blow is no lie,
@@ -49,6 +51,11 @@ class Limits:
     high: tuple[float, ...]
     stillest: tuple[float, ...]
     hop: HopLimits | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "for_native", _packed(self))
+
+    for_native: tuple[np.ndarray, np.ndarray] = field(init=False)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,20 @@ def _hop_limits(stats: HopStats, std: tuple[float, ...], margin: float) -> HopLi
     )
 
 
+def _packed(limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+    """The same for native/checks.hpp: float64 numbers, and ``per_usual``."""
+    hop, nothing = limits.hop, (0.0,) * len(limits.low)
+    numbers: tuple[float, ...] = (0.0,) * 4
+    rows: tuple[tuple[float, ...], ...] = (nothing,) * 5
+    if hop is not None:
+        numbers = (*hop.length, hop.spikiness, hop.lean)
+        rows = (*zip(*hop.level, strict=True), *zip(*hop.roughness, strict=True), hop.repeats)
+    each = np.array([limits.low, limits.high, limits.stillest, *rows], np.float64)
+    head = (limits.spec.hop, hop is not None, *numbers)
+    per_usual = np.array(nothing, np.float32) if hop is None else hop.per_usual
+    return np.concatenate([np.array(head, np.float64), each.ravel()]), per_usual
+
+
 def _wider(low: float, high: float, extra: float) -> Range:
     extra += SLACK * max(abs(low), abs(high))
     return low - extra, high + extra
@@ -120,6 +141,25 @@ def _wider_log(low: float, high: float, margin: float) -> Range:
     return low / factor, high * factor
 
 
+def check_newest(samples: np.ndarray, fresh: int, honest: int, limits: Limits) -> str | None:
+    """All checks of a sensor's newest ``samples`` [n, *sample_shape], n ≥ both counts.
+
+    Args:
+        samples: up to the newest.
+        fresh: how many of them have not been checked before.
+        honest: how many can be believed: where they lie and how they lean is judged of these.
+        limits: the sensor's.
+    """
+    if native.clean(samples, fresh, honest, *limits.for_native):
+        return None
+    reason = check(samples[len(samples) - fresh :], limits)
+    for hops, further in ((2, check_level), (RUN_HOPS, check_run)):
+        n = hops * limits.spec.hop
+        if reason is None and honest >= n:
+            reason = further(samples[len(samples) - n :], limits)
+    return reason
+
+
 def check(samples: np.ndarray, limits: Limits) -> str | None:
     """Why ``samples`` [n, *sample_shape] cannot be believed; None when they can.
 
@@ -129,7 +169,10 @@ def check(samples: np.ndarray, limits: Limits) -> str | None:
     n, hop = len(samples), limits.spec.hop
     if samples.ndim > 2:
         samples = samples.swapaxes(0, 1).reshape(samples.shape[1], -1).T
-    top, bottom = np.maximum.reduce(samples).tolist(), np.minimum.reduce(samples).tolist()
+    top, bottom = native.extremes(samples) or (
+        np.maximum.reduce(samples).tolist(),
+        np.minimum.reduce(samples).tolist(),
+    )
     # NaN compares false, so that one comparison catches NaN, Inf and range.
     for t, b, high, low in zip(top, bottom, limits.high, limits.low, strict=True):
         if not (t <= high and b >= low):
@@ -153,14 +196,15 @@ def check_level(samples: np.ndarray, limits: Limits) -> str | None:
     """
     if limits.hop is None:
         return None
-    levels = level(samples).tolist()
+    levels = native.level(samples) or level(samples).tolist()
     for i, (at, (low, high)) in enumerate(zip(levels, limits.hop.level, strict=True)):
         if not low <= at <= high:
             assert limits.spec.stats is not None
             off = (at - limits.spec.stats.mean[i]) / limits.spec.stats.std[i]
             return f"channel {limits.spec.channels[i]} shifted by {off:+.2g} times its spread"
     low, high = limits.hop.length
-    size = float(length(samples))
+    if (size := native.length(samples)) is None:
+        size = float(length(samples))
     if not low <= size <= high:
         least, most = limits.hop.stats.length
         if size > high:
@@ -177,7 +221,7 @@ def check_run(samples: np.ndarray, limits: Limits) -> str | None:
     """
     if limits.hop is None:
         return None
-    lean = float(np.sqrt(np.square(level(samples)).sum()))
+    lean = hypot(*(native.level(samples) or level(samples).tolist()))
     if lean <= limits.hop.lean:
         return None
     return f"values lean {lean / limits.hop.stats.lean:.2g}× the most of training: an offset?"
@@ -185,11 +229,10 @@ def check_run(samples: np.ndarray, limits: Limits) -> str | None:
 
 def _check_motion(samples: np.ndarray, limits: Limits, hop: HopLimits) -> str | None:
     """How one hop [hop, C] moves: noise, spikes, a gain that is lost, samples that repeat."""
-    step = steps(samples)
-    bends = np.abs(steps(step))
-    rows = zip(
-        repeats(step).tolist(), hop.repeats, roughness(bends).tolist(), hop.roughness, strict=True
+    same_shares, roughs, spiky = native.motion(samples, hop.per_usual) or motion(
+        samples, hop.per_usual
     )
+    rows = zip(same_shares, hop.repeats, roughs, hop.roughness, strict=True)
     for i, (same, most_same, rough, (least, most)) in enumerate(rows):
         if same > most_same:
             return _repeating(samples[:, i], same, limits, i)
@@ -199,9 +242,23 @@ def _check_motion(samples: np.ndarray, limits: Limits, hop: HopLimits) -> str | 
         if rough < least:
             share = rough / hop.stats.roughness[i][0]
             return f"channel {limits.spec.channels[i]} {share:.2g}× as lively as ever in training"
-    if float(spikiness(bends, hop.per_usual)) > hop.spikiness:
+    if spiky > hop.spikiness:
+        bends = np.abs(steps(steps(samples)))
         return f"spikes {float(np.max(bends * hop.per_usual)):.0f}× its usual roughness"
     return None
+
+
+def motion(
+    samples: np.ndarray, per_usual: np.ndarray
+) -> tuple[Sequence[float], Sequence[float], float]:
+    """`repeats` and `roughness` per channel, and `spikiness`, of one hop [hop, C]."""
+    step = steps(samples)
+    bends = np.abs(steps(step))
+    return (
+        repeats(step).tolist(),
+        roughness(bends).tolist(),
+        float(spikiness(bends, per_usual)),
+    )
 
 
 def steps(samples: np.ndarray) -> np.ndarray:
@@ -253,7 +310,7 @@ def _not_finite(samples: np.ndarray) -> str | None:
     return f"{max(1, round(100 * bad.mean()))} % {what}"
 
 
-def _out_of_range(top: list[float], bottom: list[float], limits: Limits) -> str:
+def _out_of_range(top: Sequence[float], bottom: Sequence[float], limits: Limits) -> str:
     assert limits.spec.stats is not None
     low, high = np.asarray(limits.spec.stats.low), np.asarray(limits.spec.stats.high)
     # How far each channel reaches from the middle of its training range, in half widths.
@@ -263,7 +320,7 @@ def _out_of_range(top: list[float], bottom: list[float], limits: Limits) -> str:
     return f"channel {limits.spec.channels[worst]} at {reach[worst]:.3g}× its training range"
 
 
-def _flat(top: list[float], bottom: list[float], limits: Limits) -> str:
+def _flat(top: Sequence[float], bottom: Sequence[float], limits: Limits) -> str:
     rows = zip(top, bottom, limits.stillest, strict=True)
     still = [i for i, (t, b, least) in enumerate(rows) if t - b < least]
     names = ", ".join(limits.spec.channels[i] for i in still)

@@ -26,6 +26,7 @@ from robult_edge.modality import ModalitySpec
 VERSION = 1
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 DTYPES = {name: np.dtype(name) for name in ("<f4", "<f2", "<f8", "<i2", "<i4", "|u1")}
+FLOAT32 = np.dtype(np.float32)
 MAX_SOURCE_CHARS = 128
 MAX_TIME_NS = 1 << 62
 LARGEST_ITEM_BYTES = max(dtype.itemsize for dtype in DTYPES.values())
@@ -121,10 +122,11 @@ def decode(
             f"payload of {len(payload)} bytes; {dtype_name} {list(shape)} "
             f"is {dtype.itemsize * prod(shape)}",
         )
-    samples = np.frombuffer(payload, dtype).reshape(shape)
-    # A float64 beyond float32 becomes infinite, which the fault check names.
-    with np.errstate(over="ignore", invalid="ignore"):
-        samples = samples.astype(np.float32, copy=False)
+    samples = np.ndarray(shape, dtype, payload)
+    if dtype is not FLOAT32:
+        # A float64 beyond float32 becomes infinite, which the fault check names.
+        with np.errstate(over="ignore", invalid="ignore"):
+            samples = samples.astype(np.float32)
     return Frame(spec.name, source, seq, t_ns, samples)
 
 

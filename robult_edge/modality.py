@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 
 from robult_edge.errors import SpecError
@@ -56,7 +58,9 @@ class ChannelStats(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     longest_run: int | None = None
 
 
-class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModalitySpec(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True
+):
     """One sensor modality as trained, exported and served.
 
     Attributes:
@@ -104,7 +108,8 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 if len(values) != len(self.channels):
                     refuse(f"stats.{field}", values, f"one number per channel {self.channels}")
 
-    @property
+    # Asked for with every frame: computed once.
+    @cached_property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (C,) or (C, H, W)."""
         return (len(self.channels), *(self.size or ()))
@@ -114,7 +119,7 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Shape of one window X_i as the branch takes it: (C, T) or (C, H, W)."""
         return self.sample_shape if self.size else (len(self.channels), self.window)
 
-    @property
+    @cached_property
     def capacity(self) -> int:
         """Samples that a runtime keeps, and the most that one frame may hold.
 
@@ -122,7 +127,7 @@ class ModalitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """
         return 2 * self.window + 4 * self.hop
 
-    @property
+    @cached_property
     def period_ns(self) -> int:
         """Time between two samples, ns."""
         return round(1e9 / self.rate_hz)

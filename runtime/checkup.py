@@ -115,7 +115,21 @@ def packages() -> Iterator[Finding]:
 
         yield Finding("packages", "providers", "ok", ", ".join(get_available_providers()))
     except Exception:  # said above
+        pass
+    yield from _helper()
+
+
+def _helper() -> Iterator[Finding]:
+    """Whether the hot path is compiled."""
+    try:
+        from robult_edge import native
+    except Exception:  # half an install, said above
         return
+    if native.missing:
+        mend = "pip install . again, where a C++ compiler and Python's headers are; NumPy does it"
+        yield Finding("packages", "compiled helper", "lacking", native.missing, mend)
+    else:
+        yield Finding("packages", "compiled helper", "ok", "built")
 
 
 def accelerators() -> Iterator[Finding]:

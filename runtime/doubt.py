@@ -64,7 +64,7 @@ class Doubt:
 
     def _look(self, i: int, tick: Tick) -> np.ndarray | None:
         """What its window looks like, [D]; None where none has looks."""
-        usual, window = self._usual[i], tick.windows[i]
+        usual, window = self._usual[i], tick.windows.get(i)
         if usual is None or window is None:
             return None
         return plausibility.looks(window[None], usual.scale)[0]

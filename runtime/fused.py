@@ -155,9 +155,10 @@ class Fused:
         if not off <= most:  # the engines' errors add up, where one feeds another
             raise RobultError(f"{subset}: off the golden vectors by {off:.2g}")
         for b in range(n):
-            on_host = self._decider.probabilities(mask, logits[:, b], _row(head, b))
-            on_device = (p[b], own[b, list(alive)])
-            off = deviation(on_device, (on_host[0], on_host[1][list(alive)]))
+            fused, each = map(
+                np.array, self._decider.probabilities(mask, logits[:, b], _row(head, b))
+            )
+            off = deviation((p[b], own[b, list(alive)]), (fused, each[list(alive)]))
             if not off <= TOLERANCE:
                 raise RobultError(f"{subset}: fused otherwise than on the host, by {off:.2g}")
 

@@ -55,6 +55,10 @@ class LatestRig(Rig):
         ]
         return ended
 
+    def may_be_behind(self, now_ns: int) -> bool:
+        """Whether any sensor's next window can be here already."""
+        return min(self._next_ns) <= now_ns + self._longest_period_ns
+
     def complete(self, now_ns: int) -> bool:
         """Whether a new window is in."""
         return self.tick.opened_ns is not None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
-from robult_edge import conformal, fusion
+from robult_edge import conformal, fusion, native
 from robult_edge.bundle import Manifest, Measured, SubsetEntry
 from robult_edge.results import Estimate, Expected
 from robult_edge.task import Task
+
+Rows = Sequence[Sequence[float]]
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -34,14 +36,14 @@ class Reads(Protocol):
 
     nothing: Reading
 
-    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
+    def answer(self, fused: Sequence[float], entry: SubsetEntry) -> Reading:
         """The fused answer, by the table row that it was computed by."""
 
-    def branch(self, said: np.ndarray) -> dict[str, Any]:
+    def branch(self, said: Sequence[float]) -> dict[str, Any]:
         """One branch's own answer, as fields of `robult_edge.results.ModalityAnswer`."""
 
-    def conflict(self, branches: np.ndarray) -> bool:
-        """Whether answers [B, K] of the alive branches contradict one another."""
+    def conflict(self, branches: Rows) -> bool:
+        """Whether answers [B][K] of the alive branches contradict one another."""
 
     def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
         """Whether an answer [K] is another than that of the others [K]."""
@@ -58,26 +60,24 @@ class Classes:
     def __init__(self, manifest: Manifest) -> None:
         self._classes, self._conflict = manifest.classes, manifest.conflict
 
-    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
-        p = fused.tolist()
-        top = max(p)
+    def answer(self, fused: Sequence[float], entry: SubsetEntry) -> Reading:
+        top = max(fused)
         bar = min(entry.threshold, top)
         return Reading(
-            label=self._classes[p.index(top)],
-            probabilities={c: round(v, 6) for c, v in zip(self._classes, p, strict=True)},
-            prediction_set=[c for c, v in zip(self._classes, p, strict=True) if v >= bar],
+            label=self._classes[fused.index(top)],
+            probabilities={c: round(v, 6) for c, v in zip(self._classes, fused, strict=True)},
+            prediction_set=[c for c, v in zip(self._classes, fused, strict=True) if v >= bar],
         )
 
-    def branch(self, said: np.ndarray) -> dict[str, Any]:
-        p = said.tolist()
-        top = max(p)
-        return {"label": self._classes[p.index(top)], "probability": round(top, 4)}
+    def branch(self, said: Sequence[float]) -> dict[str, Any]:
+        top = max(said)
+        return {"label": self._classes[said.index(top)], "probability": round(top, 4)}
 
-    def conflict(self, branches: np.ndarray) -> bool:
-        said = branches.argmax(1).tolist()
+    def conflict(self, branches: Rows) -> bool:
+        said = [p.index(max(p)) for p in branches]
         if said.count(said[0]) == len(said):
             return False  # branches of one mind do not contradict one another
-        return float(fusion.conflict(branches)) > self._conflict
+        return divergence(branches) > self._conflict
 
     def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
         return bool(one.argmax() != others.argmax())
@@ -94,24 +94,25 @@ class Labels:
     def __init__(self, manifest: Manifest) -> None:
         self._labels, self._conflict = manifest.classes, manifest.conflict
 
-    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
-        possible, certain = conformal.label_sets(fused, entry.threshold)
-        p = fused.tolist()
+    def answer(self, fused: Sequence[float], entry: SubsetEntry) -> Reading:
+        p = np.array(fused)
+        possible, certain = conformal.label_sets(p, entry.threshold)
         return Reading(
-            probabilities={c: round(v, 6) for c, v in zip(self._labels, p, strict=True)},
+            probabilities={c: round(v, 6) for c, v in zip(self._labels, fused, strict=True)},
             prediction_set=self._named(possible),
-            labels=self._named(fused >= 0.5),
+            labels=self._named(p >= 0.5),
             certain=self._named(certain),
         )
 
-    def branch(self, said: np.ndarray) -> dict[str, Any]:
-        return {"labels": self._named(said >= 0.5)}
+    def branch(self, said: Sequence[float]) -> dict[str, Any]:
+        return {"labels": self._named(np.array(said) >= 0.5)}
 
-    def conflict(self, branches: np.ndarray) -> bool:
-        said = branches >= 0.5
+    def conflict(self, branches: Rows) -> bool:
+        p = np.array(branches)
+        said = p >= 0.5
         if (said == said[0]).all():
             return False
-        return float(fusion.label_conflict(branches)) > self._conflict
+        return float(fusion.label_conflict(p)) > self._conflict
 
     def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
         return bool(((one >= 0.5) != (others >= 0.5)).any())
@@ -132,7 +133,7 @@ class Values:
         self._targets, self._scales = manifest.classes, manifest.scales
         self._conflict = manifest.conflict
 
-    def answer(self, fused: np.ndarray, entry: SubsetEntry) -> Reading:
+    def answer(self, fused: Sequence[float], entry: SubsetEntry) -> Reading:
         estimates = {}
         for (name, value), half, scale in zip(
             self._values(fused).items(), entry.half_widths, self._scales, strict=True
@@ -141,14 +142,14 @@ class Values:
             estimates[name] = Estimate(value, low, high, scale.unit)
         return Reading(estimates=estimates)
 
-    def branch(self, said: np.ndarray) -> dict[str, Any]:
+    def branch(self, said: Sequence[float]) -> dict[str, Any]:
         return {"values": self._values(said)}
 
-    def conflict(self, branches: np.ndarray) -> bool:
-        return float(fusion.value_conflict(branches)) > self._conflict
+    def conflict(self, branches: Rows) -> bool:
+        return float(fusion.value_conflict(np.array(branches))) > self._conflict
 
     def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
-        return self.conflict(np.stack([one, others]))
+        return self.conflict([one.tolist(), others.tolist()])
 
     def expected(self, here: Measured, full: Measured) -> Expected:
         return Expected(
@@ -157,13 +158,17 @@ class Values:
             full_mae=dict(zip(self._targets, full.mae, strict=True)),
         )
 
-    def _values(self, standardised: np.ndarray) -> dict[str, float]:
+    def _values(self, standardised: Sequence[float]) -> dict[str, float]:
         return {
             name: scale.mean + scale.std * v
-            for name, scale, v in zip(
-                self._targets, self._scales, standardised.tolist(), strict=True
-            )
+            for name, scale, v in zip(self._targets, self._scales, standardised, strict=True)
         }
+
+
+def divergence(branches: Rows) -> float:
+    """`robult_edge.fusion.conflict` of distributions [B][K]."""
+    said = native.conflict(branches)
+    return float(fusion.conflict(np.array(branches))) if said is None else said
 
 
 READINGS: dict[Task, Callable[[Manifest], Reads]] = {

@@ -40,7 +40,7 @@ class Tick:
         infer_ns: time spent in branches and head so far.
         mask: the branches that are in.
         held: modalities whose windows wait for the device to answer all of them in one go.
-        fused: what it made of them, [K] and [M, K]: see `runtime.tick.Decider.probabilities`.
+        fused: what it made of them, [K] and [M][K]: see `runtime.tick.Decider.probabilities`.
         windows: per modality, the window that its branch answers to.
         doubts: why a branch that had been in is left out, by modality.
     """
@@ -54,11 +54,11 @@ class Tick:
         self.logits = np.zeros((modalities, classes), np.float32)
         self.h = np.zeros((modalities, width), np.float32)
         self.ends_ns: list[int | None] = [None] * modalities
-        self.windows: list[np.ndarray | None] = [None] * modalities
+        self.windows: dict[int, np.ndarray] = {}
         self.doubts: dict[int, str] = {}
         self.settled = [False] * modalities
         self.held: set[int] = set()
-        self.fused: tuple[np.ndarray, np.ndarray] | None = None
+        self.fused: tuple[list[float], list[list[float]]] | None = None
 
     def hold(self, i: int, window: np.ndarray) -> None:
         """Keep a window until the tick is answered; its ring goes on meanwhile."""
@@ -99,9 +99,8 @@ class Rig:
         self.has_news = False
         self.heard_ns = now_ns
         self.ever_alive = False
-        # Until when a sensor's frames so far are paid for, and what one more costs.
-        self._paid_ns = [0] * len(self.streams)
-        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
+        self._paid_ns = [0] * len(self.streams)  # until when a sensor's frames so far are paid for
+        self._set_prices(manifest)
 
     def place(self, i: int, frame: Frame, now_ns: int) -> None:
         """Give a frame to its sensor, the ``i``-th.
@@ -110,7 +109,7 @@ class Rig:
             FrameError: it sends more frames than it can have samples for.
         """
         paid_ns = max(self._paid_ns[i], now_ns) + self._cost_ns[i]
-        if paid_ns > now_ns + max(BURST_NS, BURST_FRAMES * self._cost_ns[i]):
+        if paid_ns > now_ns + self._burst_ns[i]:
             raise FrameError(
                 "rate",
                 f"{frame.modality} of source {self.source!r} sends more than "
@@ -124,8 +123,14 @@ class Rig:
         if stream.span_ns != span_ns:
             self.plan()
 
+    def _set_prices(self, manifest: Manifest) -> None:
+        """Set what one more frame costs each sensor, and how much of that it may owe."""
+        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
+        self._burst_ns = [max(BURST_NS, BURST_FRAMES * cost_ns) for cost_ns in self._cost_ns]
+
     def plan(self) -> None:
         """Set how long after its end a tick without windows is due."""
+        self._longest_period_ns = max(s.spec.period_ns for s in self.streams)
         slowest_ns = max(s.span_ns for s in self.streams)
         self._slack_ns = max(self.hop_ns, slowest_ns + slowest_ns // 2)
         if self.tick.opened_ns is None:
@@ -148,7 +153,7 @@ class Rig:
             for stream, m, limit in zip(kept, manifest.modalities, limits, strict=True)
         )
         self._paid_ns = [paid_ns.get(stream, 0) for stream in self.streams]
-        self._cost_ns = [m.period_ns // FRAMES_PER_SAMPLE for m in manifest.modalities]
+        self._set_prices(manifest)
         self._shape = (len(manifest.modalities), len(manifest.classes), manifest.width)
         tick = self.tick
         if manifest.hop_ns == self.hop_ns:
@@ -182,6 +187,14 @@ class Rig:
             )
             self.tick.opened_ns = now_ns
             self.due_ns = max(now_ns, self.tick.end_ns + slowest_ns) + patience_ns
+
+    def may_be_behind(self, now_ns: int) -> bool:
+        """Whether windows of this tick can be here already.
+
+        No sample is mapped to a time after it was received, and a window is complete with the last
+        sample before the tick's end.
+        """
+        return self.tick.end_ns <= now_ns + self._longest_period_ns
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the tick is to be answered now: all alive are in, or the time is up."""

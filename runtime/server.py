@@ -273,6 +273,7 @@ class Server:
             for rig, (decider, head) in zip(waiting, self._heads(waiting), strict=True):
                 self._publish(rig, decider, head)
                 rig.next_tick(self.clock.now_ns())
+            waiting = [rig for rig in waiting if rig.may_be_behind(self.clock.now_ns())]
 
     def _infer(self, rigs: list[Rig], now_ns: int) -> None:
         """Run the branches on every window that has become complete, all sources in one batch.
@@ -329,7 +330,7 @@ class Server:
             if not answers:
                 continue
             took_ns = self.clock.now_ns() - begun_ns
-            p, own = (each.copy() for each in answers)
+            p, own = (each.tolist() for each in answers)
             for b, rig in enumerate(some):
                 rig.tick.fused = (p[b], own[b])
                 rig.tick.held.clear()
@@ -363,14 +364,18 @@ class Server:
 
     def _publish(self, rig: Rig, decider: Decider, head: np.ndarray | None) -> None:
         result = decider.decide(rig, head, self.clock)
-        self._results.send_multipart(results.encode(result), copy=True)
+        topic, body = results.encode(result)
+        self._results.send(topic, zmq.SNDMORE)
+        self._results.send(body)
         rig.latest = result
         self.metrics.observe(self.serving.subset_names[rig.tick.mask], result.latency_us)
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
     """One batch of them; without a copy if it is one of one."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+    if len(arrays) == 1:
+        return arrays[0][None]
+    return np.array(arrays)  # several times faster than np.stack
 
 
 def _rigs(serving: Serving, policy: Policy) -> Rigs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from robult_edge import native
 from runtime.rigs import Rig
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def status(server: Server, sources: int | None = None) -> dict[str, Any]:
         "engines": {graph.name: graph.choice for graph in engines.graphs},
         "fusion_on_device": server.serving.fused.choice,
         "builder": server.builder.said,
+        "native": native.missing or "built",
         "reload": server.reloader.last,
         "uptime_s": round((now_ns - server.started_ns) / 1e9 / server.clock.speed, 1),
         "results_published": metrics.published,

@@ -39,6 +39,7 @@ class Stream:
         self.counts: Counter[str] = Counter()
         self.span_ns = 0
         self._limits = limits
+        self._run = RUN_HOPS * spec.hop
         self._strict = faults.limits(spec, margin=0.0)
         self._in_doubt = False
         self._transport = Transport(limits)
@@ -133,6 +134,8 @@ class Stream:
 
     def _steps_back(self, frame: Frame) -> bool:
         """Whether a later frame claims to be older than the one before it."""
+        if frame.t_ns >= self._last_t_ns:
+            return False
         few = len(frame.samples) <= CLOCK_JITTER_SAMPLES
         jitter_ns = CLOCK_JITTER_SAMPLES * self.spec.period_ns if few else 0
         return 0 <= self._last_seq < frame.seq and frame.t_ns < self._last_t_ns - jitter_ns
@@ -144,17 +147,19 @@ class Stream:
 
     def _believable(self, end: int) -> bool:
         """Check what has not been checked of the window, and at least one hop of it."""
-        window_from = max(self.ring.oldest_solid, end - self.spec.window + 1)
+        solid_from = self.ring.oldest_solid
+        window_from = max(solid_from, end - self.spec.window + 1)
         first = max(window_from, min(self._checked_to + 1, end - self.spec.hop + 1))
         if first > end:
             return True
         limits = self._strict if self._in_doubt else self._limits
-        reason = self._transport.lie or faults.check(self.ring.samples(first, end), limits)
-        honest_from = max(self.ring.oldest_solid, self._lied_to + 1)
-        for hops, check in ((2, faults.check_level), (RUN_HOPS, faults.check_run)):
-            run_from = end - hops * self.spec.hop + 1
-            if reason is None and run_from >= honest_from:
-                reason = check(self.ring.samples(run_from, end), limits)
+        honest_from = max(solid_from, self._lied_to + 1, end - self._run + 1)
+        reason = self._transport.lie or faults.check_newest(
+            self.ring.samples(min(first, honest_from), end),
+            end - first + 1,
+            end - honest_from + 1,
+            limits,
+        )
         self._checked_to = end
         if reason is None:
             return True

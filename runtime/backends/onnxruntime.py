@@ -63,7 +63,7 @@ class _Bound:
 
     def run(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         for bound, given in zip(self._inputs, inputs, strict=True):
-            np.copyto(bound, given)
+            bound[...] = given
         self._session.run_with_iobinding(self._binding)
         return self._outputs
 

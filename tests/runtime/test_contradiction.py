@@ -35,7 +35,7 @@ UNSURE = np.array([0.33, 0.35, 0.32])
 def test_the_odd_one_out_stands_alone_against_three_or_more(
     branches: list[np.ndarray], odd: int | None
 ) -> None:
-    assert odd_one_out(np.array(branches), 0.3) == odd
+    assert odd_one_out([tuple(p.tolist()) for p in branches], 0.3) == odd
 
 
 FIRST, THIRD, NONE = [B, A, A, A], [A, A, B, A], [A, A, A, A]
@@ -56,13 +56,14 @@ def test_only_a_lasting_contradiction_is_a_lie(
     ticks: list[list[np.ndarray]], named: list[int]
 ) -> None:
     contradiction = Contradiction()
-    said = [contradiction.observe(np.array(tick), range(4), LIMIT) for tick in ticks]
+    said = [contradiction.observe([p.tolist() for p in tick], range(4), LIMIT) for tick in ticks]
     assert [k for k, odd in enumerate(said) if odd is not None] == named
     assert {odd for odd in said if odd is not None} <= {0}
 
 
 def test_it_is_named_by_its_place_in_the_bundle_not_among_the_alive() -> None:
     contradiction = Contradiction()
-    ticks = np.array([A, C, A, A, B])  # the second is not alive: what it says does not count
-    said = [contradiction.observe(ticks, [0, 2, 3, 4], LIMIT) for _ in range(LASTING_HOPS)]
+    # The second is not alive: what it says does not count.
+    each = np.array([A, C, A, A, B]).tolist()
+    said = [contradiction.observe(each, [0, 2, 3, 4], LIMIT) for _ in range(LASTING_HOPS)]
     assert said[-1] == 4

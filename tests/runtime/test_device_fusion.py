@@ -83,7 +83,7 @@ def on_host(serving: Serving, made: Bundle, rule: Rule, mask: int, row: int) -> 
     asked = None if uses is None else subsets.mask_of(np.flatnonzero(uses).tolist())
     head = None if asked is None else golden["head"][asked - 1, row]
     fused, own = decider.probabilities(mask, logits, head)
-    return [fused, own[list(subsets.members(mask))]]
+    return [np.array(fused), np.array(own)[list(subsets.members(mask))]]
 
 
 @pytest.mark.parametrize("rule", ["pool", "mean"])

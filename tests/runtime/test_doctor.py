@@ -67,7 +67,7 @@ def test_the_shipped_bundle_can_be_served_here() -> None:
         "fusion head": "ok",
         "all on the GPU": "lacking",
     }
-    assert states(report, "packages").keys() == {*checkup.CORE, "providers"}
+    assert states(report, "packages").keys() == {*checkup.CORE, "providers", "compiled helper"}
     for f in report["findings"]:
         if f["topic"] == "onnxruntime-cpu":
             assert f["numbers"]["deviation"] < 1e-3
@@ -142,6 +142,12 @@ def test_a_missing_package_is_a_finding(module: str) -> None:
     assert code == 1
     broken = [name for name, state in states(report, "packages").items() if state == "broken"]
     assert module in [checkup.CORE[name] for name in broken]
+
+
+def test_an_uncompiled_hot_path_is_lacking_and_no_obstacle() -> None:
+    code, report = ask(prelude="import sys; sys.modules['robult_edge._native'] = None")
+    assert code == 0
+    assert states(report, "packages")["compiled helper"] == "lacking"
 
 
 def test_a_tensorrt_that_crashes_at_import_is_a_finding(tmp_path: Path) -> None:

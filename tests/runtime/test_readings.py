@@ -63,7 +63,7 @@ def test_labels_are_given_certain_or_possible(
 
 
 def test_values_are_told_in_their_unit_with_an_interval_where_one_is_promised() -> None:
-    got = VALUES.answer(np.array([0.5, -1.0]), entry(half_widths=(4.0, None)))
+    got = VALUES.answer([0.5, -1.0], entry(half_widths=(4.0, None)))
     assert got.estimates == {
         "oil": Estimate(105.0, 101.0, 109.0, "bar"),
         "air": Estimate(298.0, None, None, "K"),
@@ -72,8 +72,8 @@ def test_values_are_told_in_their_unit_with_an_interval_where_one_is_promised() 
 
 
 def test_a_branch_tells_what_it_alone_would_have_said() -> None:
-    assert LABELS.branch(np.array([0.6, 0.2, 0.5])) == {"labels": ["hot", "old"]}
-    assert VALUES.branch(np.array([1.0, 0.0])) == {"values": {"oil": 110.0, "air": 300.0}}
+    assert LABELS.branch([0.6, 0.2, 0.5]) == {"labels": ["hot", "old"]}
+    assert VALUES.branch([1.0, 0.0]) == {"values": {"oil": 110.0, "air": 300.0}}
 
 
 def test_what_to_expect_is_told_in_the_tasks_own_score() -> None:
@@ -86,12 +86,12 @@ def test_what_to_expect_is_told_in_the_tasks_own_score() -> None:
 
 
 def test_branches_conflict_where_they_differ_more_than_validation_did() -> None:
-    assert not LABELS.conflict(np.array([[0.9, 0.1, 0.1], [0.6, 0.4, 0.4]]))
-    assert LABELS.conflict(np.array([[0.99, 0.1, 0.1], [0.01, 0.9, 0.1]]))
-    assert not VALUES.conflict(np.array([[0.5, 0.1], [-0.5, 0.1]]))
-    assert VALUES.conflict(np.array([[3.0, 0.1], [-3.0, 0.1]]))
+    assert not LABELS.conflict([[0.9, 0.1, 0.1], [0.6, 0.4, 0.4]])
+    assert LABELS.conflict([[0.99, 0.1, 0.1], [0.01, 0.9, 0.1]])
+    assert not VALUES.conflict([[0.5, 0.1], [-0.5, 0.1]])
+    assert VALUES.conflict([[3.0, 0.1], [-3.0, 0.1]])
     for one in (LABELS, VALUES):
-        assert not one.conflict(np.array([[0.9, 0.1, 0.8]]))
+        assert not one.conflict([[0.9, 0.1, 0.8]])
 
 
 def test_with_nothing_alive_each_task_has_its_keys_and_nothing_in_them() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
+from robult_edge import native
 from robult_edge.bundle import Bundle
 from runtime import status
 from tests.runtime.live import MS, Stage, staged
@@ -105,6 +106,15 @@ def test_status_is_json_and_shows_the_newest_answer(stage: Stage) -> None:
     assert shown["answers"]["rig"]["label"] == stage.latest.label
     assert shown["sources"]["rig"]["acc"]["state"] == "alive"
     assert shown["reload"] is None
+
+
+def test_status_says_why_the_hot_path_is_not_compiled(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "missing", "not built (no compiler)")
+    assert status.status(stage.server)["native"] == "not built (no compiler)"
+    monkeypatch.setattr(native, "missing", "")
+    assert status.status(stage.server)["native"] == "built"
 
 
 def test_status_of_few_of_many_rigs(stage: Stage) -> None:

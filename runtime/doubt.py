@@ -53,10 +53,10 @@ class Doubt:
         for i in tick.doubts:
             tick.mask &= ~(1 << i)
             rig.streams[i].counts["doubtful window"] += 1
-        undone = bool(tick.doubts and tick.fused)
-        if undone:
-            tick.fused, tick.held = None, set(subsets.members(tick.mask))
-        return undone
+        if tick.fused is None or subsets.mask_of(alive) == tick.mask:
+            return False
+        tick.fused, tick.held = None, set(subsets.members(tick.mask))
+        return True
 
     def _said(self, tick: Tick) -> np.ndarray:
         """Each branch's own answer [M, K]."""

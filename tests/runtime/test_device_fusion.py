@@ -273,6 +273,30 @@ def test_a_sensor_that_dies_changes_the_subset_and_costs_no_result(stage: Stage)
     assert said(stage) == ON
 
 
+def test_a_window_in_doubt_is_left_out_and_the_device_asked_again(
+    gpu: StandIn, made: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    for kernels in (gpu.kernels, None):
+        gpu.kernels = kernels
+        with staged(made, monkeypatch, "cpu") as stage:
+            stage.play(WARM_UP)
+            doubt = stage.server.serving.doubt
+            monkeypatch.setattr(doubt._reads, "differ", lambda one, others: True)
+            monkeypatch.setattr(doubt, "_strangeness", lambda i, look: 9.0 if i == 0 else -1.0)
+            gpu.calls.clear()
+            told.append(stage.play(1)[0])
+            if kernels:
+                assert gpu.calls["replay"] == 2, "of both, and of the one that is believed"
+            assert (said(stage) == ON) == (kernels is not None)
+    there, here = told
+    assert there.alive == here.alive == ["gyro"]
+    assert there.modalities["acc"].reason.startswith("in doubt: contradicts gyro")
+    assert there.modalities["acc"].reason == here.modalities["acc"].reason
+    assert there.label == here.label
+    assert there.probabilities == pytest.approx(here.probabilities, abs=2e-6)
+
+
 def test_what_fails_on_the_device_is_answered_without_it(stage: Stage, gpu: StandIn) -> None:
     before = stage.play(WARM_UP)[-1]
     fused = stage.server.serving.fused

@@ -47,11 +47,11 @@ NOISE = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Spread of the noise added to every test window, in its channel's own."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "-L_rec": {"beta": 0.0},
-    "-L_ulb": {"lambda_u": 0.0},
-    "-L_lb": {"lambda_l": 0.0},
-    "-L_PU": {"alpha": 0.0},
-    "-L_distil": {"delta": 0.0},
+    "no-L_rec": {"beta": 0.0},
+    "no-L_ulb": {"lambda_u": 0.0},
+    "no-L_lb": {"lambda_l": 0.0},
+    "no-L_PU": {"alpha": 0.0},
+    "no-L_distil": {"delta": 0.0},
     "kernel=l1": {"kernel": "l1"},
     "kernel=l2": {"kernel": "l2"},
     "kernel=uniform": {"kernel": "uniform"},

@@ -132,7 +132,8 @@ def test_the_full_grid_is_the_protocol():
     assert {c.seed for c in cells} == set(range(5))
     assert {c.method for c in cells} == set(METHODS)
     variants = {c.variant for c in cells}
-    assert {"-L_rec", "-L_ulb", "-L_lb", "-L_PU", "missing=0.6", "missing=unequal"} <= variants
+    without = {f"no-{loss}" for loss in ("L_rec", "L_ulb", "L_lb", "L_PU", "L_distil")}
+    assert without | {"missing=0.6", "missing=unequal"} <= variants
 
 
 def test_confidence_rises_where_less_is_surer():

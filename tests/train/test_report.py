@@ -51,7 +51,7 @@ def results(tmp_path):
         write("supervised", "late", "default", seed, said(0.5 + lift, 0.4 + lift, 0.6 + lift, 0.3))
         write("gmc", "gmc", "default", seed, said(0.5 + lift, 0.3 + 3 * lift, 0.7 - lift))
         write("robult", "robult", "default", seed, said(0.6 + lift, 0.5 + lift, 0.7 + lift))
-        write("robult", "robult", "-L_rec", seed, said(0.5 + lift, 0.4 + lift, 0.6 + lift))
+        write("robult", "robult", "no-L_rec", seed, said(0.5 + lift, 0.4 + lift, 0.6 + lift))
     return folder
 
 
@@ -66,7 +66,7 @@ def test_tables_hold_what_the_json_says(results, tmp_path):
     assert "| Robult, pool | mean | supervised late fusion | +0.100 ± 0.000 | ahead |" in text
     assert "| Robult, pool | all alive | GMC | " not in text
     assert "| Robult, pool | full | GMC | +0.020 ± 0.050 | tie |" in text
-    assert "| Robult, pool | -L_rec | -0.100 ± 0.000 (behind) |" in text
+    assert "| Robult, pool | no-L_rec | -0.100 ± 0.000 (behind) |" in text
     # With ten times the labels: means .58, .59, .585; worst .45, .47, .46.
     assert "| Robult, pool | worst | 0.510 ± 0.010 | 0.460 ± 0.010 | +0.050 ± 0.000 | ahead" in text
     assert "| conv1d | 58,279 | 1,449 | 46 |" in text

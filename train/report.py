@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from robult_edge.errors import RobultError
 from train import plots
-from train.evaluate import COSTS, FEW, MANY, NOISE, SETTINGS, Grid
+from train.evaluate import COSTS, FEW, MANY, NOISE, QUICK, SETTINGS, Grid
 
 ROOT = Path(__file__).parents[1]
 OURS = ("robult", "robult-mean", "robult-head")
@@ -151,6 +151,8 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
             "ridge, whose fit is a formula. It shows that the machinery works and which way things",
             "lean; it does not settle who is best.",
         ]
+        if {variant for *_, variant in runs} - {cell.variant for cell in QUICK.cells()}:
+            lines.append("More variants were asked for with `--variants`.")
     else:
         done, whole = len(list(results.glob("*_*.json"))), len(Grid().cells())
         lines.append(f"It holds {done} of the full form's {whole} trainings.")

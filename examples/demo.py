@@ -152,8 +152,8 @@ def settled(phase: Phase) -> list[tuple[float, Result, int]]:
 def table(phases: list[Phase], manifest: Manifest) -> Table:
     """A row per phase: on what the answers rested, and how good they were."""
     shown = Table(title=f"{manifest.name}, held-out subjects, live", title_justify="left")
-    for column in ("phase", "alive subset", "share", "expected", "measured", "n", "coverage",
-                   "latency p50", "p99"):  # fmt: skip
+    for column in ("phase", "alive subset", "share", "in doubt", "expected", "measured", "n",
+                   "coverage", "latency p50", "p99"):  # fmt: skip
         shown.add_column(column, justify="left" if "a" in column[:2] else "right")
     for phase in phases:
         answers = settled(phase)
@@ -167,6 +167,7 @@ def table(phases: list[Phase], manifest: Manifest) -> Table:
             phase.title,
             "+".join(subset) or "none",
             f"{count / len(answers):.1%}",
+            f"{np.mean([in_doubt(r) for _, r, _ in answers]):.1%}",
             f"{expected.accuracy:.3f}" if expected else "–",
             f"{np.mean(hits):.3f}",
             str(len(rows)),
@@ -175,6 +176,16 @@ def table(phases: list[Phase], manifest: Manifest) -> Table:
             f"{np.percentile(total, 99):.0f} µs",
         )
     return shown
+
+
+def alive(result: Result) -> tuple[str, ...]:
+    """The sensors that are alive; the answer rests on those of them that are not in doubt."""
+    return tuple(name for name, part in result.modalities.items() if part.state == "alive")
+
+
+def in_doubt(result: Result) -> bool:
+    """Whether a window that contradicts the others and is unlike training was left out."""
+    return any(part.reason.startswith("in doubt") for part in result.modalities.values())
 
 
 def check(phases: list[Phase], manifest: Manifest) -> list[str]:
@@ -186,9 +197,9 @@ def check(phases: list[Phase], manifest: Manifest) -> list[str]:
         if not answers:
             found.append(f"{phase.title}: no answers")
             continue
-        right = sum(tuple(r.alive) == phase.alive for _, r, _ in answers) / len(answers)
+        right = sum(alive(r) == phase.alive for _, r, _ in answers) / len(answers)
         if right < 0.95:
-            found.append(f"{phase.title}: {right:.0%} of answers rest on {phase.alive}")
+            found.append(f"{phase.title}: {right:.0%} of the time {phase.alive} were alive")
         if phase.dead and answers[-1][1].modalities[phase.dead].state != "stale":
             found.append(f"{phase.title}: {phase.dead} was not found stale")
     by_source = defaultdict(list)

@@ -151,6 +151,7 @@ def test_lying_sensor_is_found_named_and_left_out(
         last = next(a for a in reversed(served.answers) if "acc" in a.alive)
         said = [a.modalities["gyro"].reason for a in served.answers]
         trusted = [player.end_of(a, "gyro") for a in served.answers if "gyro" in a.alive]
+    assert player.end_of(last, "acc") >= 9 * replay.modalities["acc"].hop, "to the very end"
     assert last.alive == ["acc"]
     assert last.modalities["gyro"].state == "faulty"
     assert any(reason in why for why in said)

@@ -17,7 +17,9 @@ from robult_edge.task import Task
 T_PRIOR = 4.0
 """How many nats of evidence it takes to move a temperature one e-fold from 1."""
 W_PRIOR = 8.0
-"""Strength of the pull towards the best simple rule, in nats per squared unit of weight."""
+"""Strength of the pull towards the rule begun with, in nats per squared unit of weight."""
+RULE_PRIOR = 2.0
+"""How many nats a simple rule has to save before it is begun with instead of the usual one."""
 
 
 LogLoss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
@@ -88,31 +90,46 @@ def pool_loss(
 
 
 def simple_rules(members: int) -> np.ndarray:
-    """The rules a fitted pool is shrunk towards: each member alone, and their averages.
+    """The rules a fitted pool may be shrunk towards: averages, and each member alone.
 
     Args:
         members: R, the branches of the subset and, last, the fusion head.
 
     Returns:
-        [R + 2, R] weights: each alone, the branches' mean, the mean of all.
+        [R + 2, R] weights: the mean of all, the branches' mean, each alone.
     """
     branches = np.r_[np.full(members - 1, 1 / (members - 1)), 0.0]
-    return np.vstack([np.eye(members), branches, np.full(members, 1 / members)])
+    return np.vstack([np.full(members, 1 / members), branches, np.eye(members)])
 
 
-def fit_pool(y_hat: np.ndarray, y: np.ndarray, log_loss: LogLoss = cross_entropy) -> np.ndarray:
-    """Non-negative weights of the pool, shrunk towards the best simple rule.
+def fit_pool(
+    y_hat: np.ndarray,
+    y: np.ndarray,
+    log_loss: LogLoss = cross_entropy,
+    usual: np.ndarray | None = None,
+) -> np.ndarray:
+    """Non-negative weights of the pool, shrunk towards the usual rule or a better simple one.
 
     Args:
         y_hat: tempered outputs [n, R, K]; the last member is the fusion head.
         y: truth [n] or [n, K].
         log_loss: of the task.
+        usual: [R] weights to begin with, and to stay with where ``y`` is empty; the mean of all
+            where None.
 
     Returns:
         [R] weights.
     """
     rules = simple_rules(y_hat.shape[1])
-    start = min(rules, key=lambda w: pool_loss(w, y_hat, y, log_loss)[0])
+    usual = rules[0] if usual is None else usual
+    if not len(y):
+        return usual
+
+    def saved(w: np.ndarray) -> float:
+        return pool_loss(usual, y_hat, y, log_loss)[0] - pool_loss(w, y_hat, y, log_loss)[0]
+
+    best = max(rules, key=saved)
+    start = best if saved(best) > RULE_PRIOR else usual
 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = pool_loss(w, y_hat, y, log_loss)

@@ -108,7 +108,7 @@ def fit(oof: Answers, coverage: float, task: Task = "classification") -> Fit:
         for rule, table in tables.items():
             row = (
                 _pool_row(here, mask, temperatures, table, task)
-                if rule == "pool" and len(here.y)
+                if rule == "pool"
                 else SubsetFit(mask, _mean_weights(mask, m), 0.0)
             )
             p = fusion.fuse(rule, tempered(here, row.uses, temperatures), row.weights, link)
@@ -141,17 +141,24 @@ def _pool_row(
 ) -> SubsetFit:
     """The pool of ``mask``, or the rule of a smaller subset where that scored better.
 
-    So a subset never loses to its best member, or to a smaller subset of itself, out of fold.
+    So a subset never loses to its best member, or to a smaller subset of itself, out of fold. The
+    fit begins with what its smaller subsets weigh on average, and stays there where no window
+    shows all of ``mask``: with many holes in training that is so of all large subsets.
     """
     m = here.branch.shape[1]
     columns = [*subsets.members(mask), m]
     y = tempered(here, mask, temperatures)
+    rules = [smaller[child - 1] for child in subsets.children(mask)]
+    usual = np.mean([rule.weights[columns] for rule in rules], axis=0) if rules else None
     weights = np.zeros(m + 1)
-    weights[columns] = calibration.fit_pool(y[:, columns], here.y, calibration.LOG_LOSSES[task])
+    weights[columns] = calibration.fit_pool(
+        y[:, columns], here.y, calibration.LOG_LOSSES[task], usual
+    )
     best = SubsetFit(mask, weights, 0.0)
+    if not len(here.y):
+        return best
     best_score = _score(y, weights, here.y, task)
-    for child in subsets.children(mask):
-        rule = smaller[child - 1]
+    for rule in rules:
         score = _score(tempered(here, rule.uses, temperatures), rule.weights, here.y, task)
         if score > best_score:
             best, best_score = rule, score

@@ -7,6 +7,7 @@ import pytest
 
 from robult_edge import fusion, metrics
 from robult_edge.calibration import (
+    RULE_PRIOR,
     LOG_LOSSES,
     binary_cross_entropy,
     fit_pool,
@@ -80,24 +81,42 @@ def test_the_pools_loss_is_the_log_loss_of_what_the_runtime_computes() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_simple_rules_are_each_alone_the_branches_mean_and_the_mean_of_all(count: int) -> None:
+def test_simple_rules_are_the_mean_of_all_the_branches_mean_and_each_alone(count: int) -> None:
     rules = simple_rules(count)
     assert rules.shape == (count + 2, count)
     np.testing.assert_allclose(rules.sum(1), 1)
-    np.testing.assert_array_equal(rules[:count], np.eye(count))
-    np.testing.assert_allclose(rules[-2], [*[1 / (count - 1)] * (count - 1), 0])
+    np.testing.assert_allclose(rules[0], 1 / count)
+    np.testing.assert_allclose(rules[1], [*[1 / (count - 1)] * (count - 1), 0])
+    np.testing.assert_array_equal(rules[2:], np.eye(count))
 
 
 @pytest.mark.parametrize("n", [1, 5, 50, 500])
 @pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0), (0.3, 4.0, 4.0), (4.0, 0.5), (2, 2, 2, 2, 0.5)])
-def test_a_fitted_pool_is_never_worse_than_the_best_simple_rule(
+def test_a_fitted_pool_is_not_worse_than_the_best_simple_rule_by_more_than_its_prior(
     n: int, noise: tuple[float, ...]
 ) -> None:
     y_hat, y = members(7, n, noise)
     w = fit_pool(y_hat, y)
     best = min(pool_loss(rule, y_hat, y)[0] for rule in simple_rules(len(noise)))
-    assert pool_loss(w, y_hat, y)[0] <= best + 1e-9
+    assert pool_loss(w, y_hat, y)[0] <= best + RULE_PRIOR + 1e-9
     assert (w >= 0).all()
+
+
+def test_where_nothing_can_be_fitted_the_usual_rule_stays() -> None:
+    nothing = np.zeros((0, 3, 4)), np.zeros(0, int)
+    np.testing.assert_allclose(fit_pool(*nothing), 1 / 3)
+    usual = np.array([0.2, 0.5, 0.0])
+    np.testing.assert_array_equal(fit_pool(*nothing, usual=usual), usual)
+
+
+def test_a_few_windows_do_not_overturn_the_usual_rule_and_many_do() -> None:
+    usual = np.array([1.0, 0.0, 0.0])
+    kept = []
+    for n in (2, 500):
+        y_hat, y = members(12, n, (4.0, 0.8, 0.8))
+        kept.append(fit_pool(y_hat, y, usual=usual)[0])
+    assert kept[0] > 0.8
+    assert kept[1] < 0.6
 
 
 def test_a_member_that_lies_gets_no_weight_rather_than_a_negative_one() -> None:

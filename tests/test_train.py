@@ -145,7 +145,15 @@ def test_one_label_per_class_and_holes_still_train(tmp_path, extra):
     assert main([*out, *options, *extra]) == 0
     _, info = load_model(tmp_path)
     assert info.label_counts == (1, 1, 1)
+    assert len(np.load(tmp_path / "oof.npz")["y"]) == 0  # nobody else has heard of the class
+
+
+def test_out_of_fold_answers_rest_on_what_is_present(tmp_path):
+    options = ["--labels", "0.1", "--epochs", "1", "--folds", "2", "--workers", "1"]
+    out = ["--dataset", SMALL, "--out", str(tmp_path), "--missing", "0.5", "--width", "16"]
+    assert main([*out, *options]) == 0
     oof = np.load(tmp_path / "oof.npz")
+    assert len(oof["y"]) > 10
     np.testing.assert_array_equal(np.isfinite(oof["branch"]).all(2), oof["present"])
     masks = subsets.as_bools(subsets.all_subsets(2), 2)
     covered = (oof["present"][:, None] | ~masks).all(2)
@@ -206,11 +214,27 @@ def test_too_few_classes_to_learn_are_refused():
         crossfit.make_plan(dataclasses.replace(data, y=np.zeros_like(data.y)), QUICK)
 
 
-def test_labels_in_a_single_group_are_refused():
+def test_a_class_in_one_fold_alone_is_learned_but_not_judged_by():
     data = load(SMALL)
-    y = np.where(data.groups == "g01", data.y, -1)
-    with pytest.raises(RobultError, match="lie in one training group"):
-        crossfit.make_plan(dataclasses.replace(data, y=y), QUICK)
+    home = data.groups[np.flatnonzero(~data.test)[0]]
+    y = np.where((data.y == 2) & (data.groups != home), -1, data.y)
+    plan = crossfit.make_plan(dataclasses.replace(data, y=y), QUICK)
+    lonely = plan.known & (plan.y == 2)
+    assert lonely.any()
+    np.testing.assert_array_equal(plan.judged, plan.known & ~lonely)
+
+
+def test_labels_of_a_single_group_train_one_model_to_the_end(tmp_path):
+    data = load(SMALL)
+    home = data.groups[np.flatnonzero(~data.test)[0]]
+    data = dataclasses.replace(data, y=np.where(data.groups == home, data.y, -1))
+    plan = crossfit.make_plan(data, QUICK)
+    assert not plan.judged.any()
+    seen = []
+    fitted = crossfit.fit(plan, QUICK, tmp_path / "folds", seen.append)
+    assert {s.fold for s in seen} == {plan.everything}
+    assert fitted.epochs == QUICK.epochs
+    assert len(fitted.oof["y"]) == 0
 
 
 def test_augmentation_does_only_what_is_declared():

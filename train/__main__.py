@@ -129,12 +129,10 @@ def _bars(
         TimeRemainingColumn(),
         console=console,
     )
-    folds = len(set(plan.fold.tolist()))
-    names = ["all groups"] + [f"without fold {fold + 1}" for fold in range(folds)]
-    order = [folds, *range(folds)]
+    names = {plan.everything: "all groups"} | {f: f"without fold {f + 1}" for f in plan.folds}
     tasks = {
         fold: progress.add_task(name, total=config.epochs, loss="  –  ", right=" – ")
-        for fold, name in zip(order, names, strict=True)
+        for fold, name in names.items()
     }
 
     def report(now: loop.Progress) -> None:
@@ -159,11 +157,11 @@ def _table(info: RunInfo) -> Table:
     said = {"oof": "out of fold", "test": "unseen groups"}
     for where, rule in columns:
         table.add_column(f"{said[where]}\n{rule}", justify="right")
-    for key in info.metrics:
-        if key.startswith("oof/mean/"):
-            subset = key.split("/", 2)[2]
-            values = [info.metrics.get(f"{w}/{r}/{subset}") for w, r in columns]
-            table.add_row(subset, *("–" if v is None else f"{v:.3f}" for v in values))
+    for subset in dict.fromkeys(key.split("/", 2)[2] for key in info.metrics):
+        values = [info.metrics.get(f"{w}/{r}/{subset}") for w, r in columns]
+        table.add_row(subset, *("–" if v is None else f"{v:.3f}" for v in values))
+    if not any(key.startswith("oof/") for key in info.metrics):
+        table.caption = "too few labels to judge any out of fold: nothing is fitted to them"
     return table
 
 

@@ -37,7 +37,7 @@ class Fitted:
     Attributes:
         epochs: chosen by the least out-of-fold log loss.
         weights: averaged, of the model trained on all training groups.
-        oof: arrays of oof.npz: what each labelled window got from the model that did not see its
+        oof: arrays of oof.npz: what each judged window got from the model that did not see its
             group: branch [n, M, K] and head [n, 2^M − 1, K] logits (NaN where a modality asked
             for is absent), y [n] or [n, K], present [n, M], index [n] row in the data set, group
             [n].
@@ -67,11 +67,6 @@ def make_plan(dataset: Dataset, config: TrainConfig) -> Plan:
             "at least two are needed, so hold out other groups"
         )
     fold = group_folds(groups, kinds, known, config.folds, draws[2])
-    if len(np.unique(fold[known])) < 2:
-        raise RobultError(
-            f"data set {dataset.name!r}: all {known.sum()} labels lie in one training group, so "
-            "none is left to judge by; give more --labels, or hold out fewer groups"
-        )
     present = dataset.present[index]
     if config.missing:
         present = drop_at_random(present, config.missing, draws[1])
@@ -106,23 +101,21 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
     The model on everything is trained to the last epoch too and taken as it was at the chosen one:
     the learning rate is constant and the weights averaged, so that is a finished model.
     """
-    folds = sorted({*plan.fold.tolist()})
-    everything = len(folds)
     train_all(plan, config, out, report)
 
     path = "fold{}/epoch-{:03d}.safetensors".format
     costs = np.zeros(config.epochs)
-    for fold in folds:
+    for fold in plan.folds:
         costs += [read_snapshot(out / path(fold, e))[1] for e in range(config.epochs)]
     epoch = best_epoch(costs, config)
 
     m, k = len(plan.modalities), plan.classes
     masks = subsets.all_subsets(m)
-    rows = np.flatnonzero(plan.known)
+    rows = np.flatnonzero(plan.judged)
     branch = np.full((len(rows), m, k), np.nan, np.float32)
     head = np.full((len(rows), len(masks), k), np.nan, np.float32)
     model = build(plan, config).eval().to(pick_device(config.device))
-    for fold in folds:
+    for fold in plan.folds:
         model.load_state_dict(read_snapshot(out / path(fold, epoch))[0])
         here = plan.fold[rows] == fold
         branch[here], head[here] = predict(model, plan, rows[here], masks)
@@ -134,7 +127,7 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
         "index": plan.index[rows],
         "group": plan.groups[rows],
     }
-    weights, _ = read_snapshot(out / path(everything, epoch))
+    weights, _ = read_snapshot(out / path(plan.everything, epoch))
     found = subset_scores(plan.task, branch, head, oof["y"], oof["present"], names(plan))
     return Fitted(epoch + 1, weights, oof, {f"oof/{name}": v for name, v in found.items()})
 
@@ -143,8 +136,10 @@ def best_epoch(costs: np.ndarray, config: TrainConfig) -> int:
     """Epoch of least out-of-fold cost [epochs].
 
     One lucky epoch is not a minimum: neighbours count. A model that is still young, trained by
-    half of its losses, is no candidate.
+    half of its losses, is no candidate. With nothing to judge by it is the last.
     """
+    if not costs.any():
+        return config.epochs - 1
     smooth = np.convolve(np.pad(costs, 1, "edge"), np.ones(3), "valid")
     grown = min(round(config.ramp * config.epochs), config.epochs - 1)
     return grown + int(np.argmin(smooth[grown:]))
@@ -238,8 +233,7 @@ def train_all(
     Under torchrun one after another, each on all processes: there may be more of them than folds,
     and a batch too large for one is then no hindrance.
     """
-    folds = sorted({*plan.fold.tolist()})
-    folds = [len(folds), *folds]
+    folds = [plan.everything, *plan.folds]
     taught: dict[int, np.ndarray] = {}
     if config.delta and not plan.known.all():
         taught = teach(plan, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ def train_fold(
     report: Callable[[Progress], None],
     taught: np.ndarray | None = None,
 ) -> None:
-    """Train on every fold but ``fold``; ``config.folds`` (no such fold) trains on all.
+    """Train on every fold but ``fold``; ``plan.everything``, no fold, leaves out nothing.
 
     ``taught`` [N, K] is what `train.teacher` says of the unlabelled windows to this model.
 
@@ -86,7 +86,7 @@ def train_fold(
     y = torch.from_numpy(plan.y).to(device)
     said_of = None if taught is None else torch.from_numpy(taught).to(device)
     mine = plan.fold != fold
-    held_out, share = np.flatnonzero(~mine & plan.known), distributed.share()
+    held_out, share = np.flatnonzero(~mine & plan.judged), distributed.share()
     # Training draws its strata (classes) evenly, so each counts evenly here.
     fair = (1 / np.bincount(plan.strata[plan.known]).clip(1))[plan.strata[held_out]]
     steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
@@ -158,15 +158,13 @@ def _loss(
     _, logits_a = model.fuse(out.h, alive)
     answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
     seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
-    sup = torch.stack(
-        [losses.l_sup(a, y, k, task) for a, k in zip(answers, seen, strict=True)]
-    ).mean()
+    sup = _halves(losses.l_sup(a, y, k, task) for a, k in zip(answers, seen, strict=True))
     distil = torch.zeros_like(sup)
     if taught is not None:
         unseen = [~labelled & present[:, i] for i in range(m)] + [~labelled, ~labelled]
-        distil = torch.stack(
-            [losses.l_sup(a, taught, k, task) for a, k in zip(answers, unseen, strict=True)]
-        ).mean()
+        distil = _halves(
+            losses.l_sup(a, taught, k, task) for a, k in zip(answers, unseen, strict=True)
+        )
 
     with torch.no_grad():
         said = torch.cat([out.logits, out.logits_0[:, None]], 1).float()
@@ -202,6 +200,12 @@ def _loss(
         "pseudo/w": pu.w_share,
     }
     return loss, terms, pu.reference
+
+
+def _halves(terms: Iterable[Tensor]) -> Tensor:
+    """Of a term per branch and the head's two: branches and head count evenly, however many."""
+    *branches, all_present, some = terms
+    return (torch.stack(branches).mean() + (all_present + some) / 2) / 2
 
 
 @torch.no_grad()

@@ -56,6 +56,32 @@ class Plan:
     index: np.ndarray
     invariances: dict[str, tuple[str, ...]]
 
+    @property
+    def judged(self) -> np.ndarray:
+        """Labels that a model which did not see their fold can be judged by, [N] bool.
+
+        With very few labels all of a class may lie in one fold. Whoever is trained on the others
+        has never heard of it, is wrong on it for sure, and says nothing of a model that has.
+        """
+        if self.task != "classification":
+            return self.known
+        everyone = np.flatnonzero(self.known)
+        seen = np.zeros(len(self.fold), bool)
+        for fold in np.unique(self.fold[everyone]):
+            there = self.fold[everyone] == fold
+            seen[everyone[there]] = np.isin(self.y[everyone[there]], self.y[everyone[~there]])
+        return seen
+
+    @property
+    def folds(self) -> list[int]:
+        """Those that hold something to judge by: a model is trained without each of them."""
+        return sorted({*self.fold[self.judged].tolist()})
+
+    @property
+    def everything(self) -> int:
+        """No fold: the model that leaves out this one is trained on all groups."""
+        return int(self.fold.max()) + 1
+
 
 def draw_features(encoders: Encoders, plan: Plan, seed: int) -> None:
     """Let encoders with fixed features draw them from the windows of the plan."""

@@ -23,8 +23,7 @@ def judge(fitted: Fitted, dataset: Dataset, noise: Sequence[float], seed: int) -
 
     Returns:
         Per rule: "subsets" {name: scores}, "noise" {level: {"mean", "worst", "full"}} accuracies,
-        and "confidence_rises", the share of (window, subset, member) in which the answer's
-        probability is higher without the member.
+        and "confidence_rises" and "rises_unprovoked", see `confidence_rises`.
     """
     rows = np.flatnonzero(dataset.test & (dataset.y >= 0))
     windows = {name: w[rows] for name, w in dataset.windows.items()}
@@ -38,9 +37,11 @@ def judge(fitted: Fitted, dataset: Dataset, noise: Sequence[float], seed: int) -
             if seen.any():
                 sets = conformal.prediction_sets(p[seen, j], fitted.thresholds[rule][j])
                 scores[subsets.name(mask, names)] = _scores(p[seen, j], y[seen], sets)
+        rises, unprovoked = confidence_rises(p)
         out[rule] = {
             "subsets": scores,
-            "confidence_rises": round(confidence_rises(p), 4),
+            "confidence_rises": round(rises, 4),
+            "rises_unprovoked": round(unprovoked, 4),
             "noise": {},
         }
     rng = np.random.default_rng([seed, 4])
@@ -59,16 +60,29 @@ def judge(fitted: Fitted, dataset: Dataset, noise: Sequence[float], seed: int) -
     return out
 
 
-def confidence_rises(p: np.ndarray) -> float:
-    """How often max p is higher with one sensor less: p [n, 2^M − 1, K], NaN where absent."""
-    confidence = p.max(2)
-    rises = seen = 0
+def confidence_rises(p: np.ndarray) -> tuple[float, float]:
+    """How often an answer is surer with one sensor less, and how often so without reason.
+
+    A sensor that, alone, names another class than the rest must make the answer less sure, and
+    taking it away surer. Without reason is a rise where it names the same.
+
+    Args:
+        p: probabilities [n, 2^M − 1, K], NaN where a modality of the subset is absent.
+
+    Returns:
+        Shares of all (window, subset, member).
+    """
+    confidence, said = p.max(2), p.argmax(2)
+    rises = unprovoked = seen = 0
     for mask in range(1, p.shape[1] + 1):
         for less in subsets.children(mask):
             # To a rounding: a subset that answers by a smaller one's rule is as sure as that.
-            rises += int((confidence[:, less - 1] > confidence[:, mask - 1] + 1e-6).sum())
+            up = confidence[:, less - 1] > confidence[:, mask - 1] + 1e-6
+            alone = mask & ~less
+            rises += int(up.sum())
+            unprovoked += int((up & (said[:, alone - 1] == said[:, less - 1])).sum())
             seen += int(np.isfinite(confidence[:, mask - 1]).sum())
-    return rises / max(seen, 1)
+    return rises / max(seen, 1), unprovoked / max(seen, 1)
 
 
 def _scores(p: np.ndarray, y: np.ndarray, sets: np.ndarray) -> dict[str, float | int]:

@@ -27,7 +27,9 @@ FEATURES = 84 * 24
 MOST = 3000
 """Labelled windows that it learns from, at most."""
 PENALTIES = np.logspace(-4, 2, 13)
-"""Tried, in means of the kernel's diagonal."""
+"""Tried, in means of the kernel's eigenvalues; the middle one where nothing can be left out."""
+SHARPNESS = 2.5
+"""Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
 CHUNK = 512
 
 
@@ -35,18 +37,17 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     """What the ridge says of unlabelled windows to each model that a cross-fit trains.
 
     Returns:
-        Per fold left out, and for the model on everything under the number of folds: [N, K]
-        float32 probabilities or values; zeros where labels are known.
+        Per fold left out, ``plan.everything`` for none: [N, K] float32 probabilities or values;
+        zeros where labels are known.
     """
     rng = np.random.default_rng([config.seed, 5])
     known = np.sort(rng.permutation(np.flatnonzero(plan.known))[:MOST])
-    folds = sorted({*plan.fold.tolist()})
     y = plan.y[known]
     kernel = Kernel(plan, known, rng)
     among = np.concatenate([kernel(rows) for rows in chunks(known)])
     ridges = {
         fold: ridge(among, y, plan.fold[known] != fold, plan.classes, plan.task)
-        for fold in [*folds, len(folds)]
+        for fold in [*plan.folds, plan.everything]
     }
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in ridges}
     for rows in chunks(np.flatnonzero(~plan.known)):
@@ -64,7 +65,8 @@ def chunks(rows: np.ndarray) -> list[np.ndarray]:
 class Kernel:
     """Inner products of windows with those at ``known``: each sensor's features, side by side.
 
-    An absent sensor's features are zeros, their mean.
+    An absent sensor's features are zeros, their mean; those of the others count for more then, so
+    that a window is as long with few sensors as with all.
 
     Args:
         plan: holds the windows.
@@ -90,7 +92,8 @@ class Kernel:
             found = features(self._plan.windows[m.name][rows])
             found[~self._plan.present[rows, i]] = 0
             parts.append(found / np.float32(found.shape[1] ** 0.5))
-        return np.concatenate(parts, 1)
+        there = self._plan.present[rows].sum(1, keepdims=True).clip(1)
+        return np.concatenate(parts, 1) / np.sqrt(there, dtype=np.float32)
 
 
 def _features(
@@ -138,7 +141,8 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
     """Fit to the known windows that are ``mine``; penalty and temperature by leaving one out.
 
     What is said of a window by the fit without it is its target less c_i / (G⁻¹)_ii, with
-    G⁻¹ the inverse of the penalised kernel and c its weights (Rifkin & Lippert 2007, eq. 9).
+    G⁻¹ the inverse of the penalised kernel and c its weights (Rifkin & Lippert 2007, eq. 9). The
+    only window of its class is not asked about: without it the class is unheard of.
 
     Args:
         kernel: [n, n] among the known windows.
@@ -154,15 +158,21 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
         "regression": lambda: y.astype(float),
     }[task]()
     middle = targets.mean(0)
+    asked = np.ones(len(y), bool)
+    if task == "classification":
+        asked = np.bincount(y, minlength=classes)[y] > 1
     values, q = np.linalg.eigh(kernel[np.ix_(mine, mine)].astype(float))
     best, least, unseen = np.zeros_like(targets), np.inf, targets
-    for penalty in PENALTIES * values.mean():
+    penalties = PENALTIES if asked.any() else PENALTIES[[len(PENALTIES) // 2]]
+    for penalty in penalties * values.mean():
         inverse = (q / (values + penalty)) @ q.T
         weights = inverse @ (targets - middle)
         left_out = targets - weights / inverse.diagonal()[:, None]
-        cost = float(np.square(left_out - targets).mean())
+        cost = float(np.square(left_out - targets)[asked].sum())
         if cost < least:
             best, least, unseen = weights, cost, left_out
     weights = np.zeros((len(mine), targets.shape[1]))
     weights[mine] = best
-    return Ridge(weights, middle, fit_temperature(unseen, y, LOG_LOSSES[task]), task)
+    sharp = 1.0 if task == "regression" else SHARPNESS
+    temperature = fit_temperature(sharp * unseen[asked], y[asked], LOG_LOSSES[task])
+    return Ridge(weights, middle, temperature / sharp, task)

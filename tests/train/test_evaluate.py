@@ -60,7 +60,7 @@ def test_the_json_holds_every_subset_and_what_it_rests_on(out):
             for scores in rule["subsets"].values():
                 assert 0 <= scores["accuracy"] <= 1
                 assert scores["n"] > 0
-            assert 0 <= rule["confidence_rises"] <= 1
+            assert 0 <= rule["rises_unprovoked"] <= rule["confidence_rises"] <= 1
             assert set(rule["noise"]["0.5"]) == {"mean", "worst", "full"}
     assert groups[0] == groups[1]
 
@@ -138,10 +138,15 @@ def test_the_full_grid_is_the_protocol():
 
 def test_confidence_rises_where_less_is_surer():
     p = np.array([[[0.9, 0.1], [0.6, 0.4], [0.7, 0.3]], [[0.6, 0.4], [0.5, 0.5], [0.8, 0.2]]])
-    assert score.confidence_rises(p) == pytest.approx(1 / 4)
+    assert score.confidence_rises(p) == (1 / 4, 1 / 4)
     absent = p.copy()
     absent[1, 1:] = np.nan  # the second window lacks s1, and so both subsets with it
-    assert score.confidence_rises(absent) == pytest.approx(1 / 2)
+    assert score.confidence_rises(absent) == (1 / 2, 1 / 2)
+
+
+def test_a_sensor_that_contradicts_is_a_reason_to_be_less_sure():
+    p = np.array([[[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]]])
+    assert score.confidence_rises(p) == (1 / 2, 0)
 
 
 def test_noise_is_measured_in_spreads_of_each_channel():

@@ -20,6 +20,7 @@ def said(a, b, both, noisy=0.5):
     return {
         "subsets": {"a": scores(a), "b": scores(b), "a+b": scores(both)},
         "confidence_rises": 0.125,
+        "rises_unprovoked": 0.0625,
         "noise": {level: {"mean": noisy, "worst": 0.4, "full": 0.6} for level in LEVELS},
     }
 

@@ -74,10 +74,9 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
     window counts as its label, in whatever loss the method has.
     """
     taught = teach(plan, config) if config.delta and not plan.known.all() else {}
-    rows = np.flatnonzero(plan.known)
+    rows = np.flatnonzero(plan.judged)
     y = plan.y[rows]
     fair = (1 / np.bincount(y, minlength=plan.classes).clip(1))[y]
-    folds = sorted({*plan.fold.tolist()})
     best: tuple[float, float, int, np.ndarray] | None = None
     for lr in rates:
         trial = replace(config, lr=lr)
@@ -87,10 +86,8 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
             np.float32,
         )
         costs = np.zeros(config.epochs)
-        for fold in folds:
+        for fold in plan.folds:
             here = plan.fold[rows] == fold
-            if not here.any():
-                continue
             for epoch, network in enumerate(train(plan, trial, fold, build, taught.get(fold))):
                 said[epoch, here] = table(network, *_of(plan, rows[here]))
                 costs[epoch] += loop.oof_loss(said[epoch, here], y[here], fair[here])
@@ -99,9 +96,8 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
             best = costs[epoch], lr, epoch, said[epoch]
     assert best is not None
     _, lr, epoch, oof = best
-    everything = len(folds)
     chosen = replace(config, lr=lr, epochs=epoch + 1)
-    *_, network = train(plan, chosen, everything, build, taught.get(everything))
+    *_, network = train(plan, chosen, plan.everything, build, taught.get(plan.everything))
     return Trained(network, oof, y, {"lr": lr, "epochs": epoch + 1})
 
 

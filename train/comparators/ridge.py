@@ -47,13 +47,13 @@ class Ridge:
 def fit(plan: Plan, config: TrainConfig, rates: Sequence[float]) -> Fitted:
     """Rule "minirocket"; there is no learning rate to choose."""
     rows = np.flatnonzero(plan.known)
-    y, folds = plan.y[rows], plan.fold[rows]
+    y, folds, judged = plan.y[rows], plan.fold[rows], plan.judged[rows]
     ridges, temperatures = [], []
     scores = np.full((len(rows), len(plan.modalities), plan.classes), np.nan)
     for i, m in enumerate(plan.modalities):
         x, here = plan.windows[m.name][rows], plan.present[rows, i]
-        for fold in np.unique(folds):
-            mine, other = here & (folds != fold), here & (folds == fold)
+        for fold in plan.folds:
+            mine, other = here & (folds != fold), here & (folds == fold) & judged
             if mine.any() and other.any():
                 scores[other, i] = Ridge(x[mine], y[mine], plan.classes, config.seed)(x[other])
         seen = np.isfinite(scores[:, i]).all(1)

@@ -113,10 +113,10 @@ def test_a_few_windows_do_not_overturn_the_usual_rule_and_many_do() -> None:
     usual = np.array([1.0, 0.0, 0.0])
     kept = []
     for n in (2, 500):
-        y_hat, y = members(12, n, (4.0, 0.8, 0.8))
+        y_hat, y = members(12, n, (1.5, 0.8, 0.8))
         kept.append(fit_pool(y_hat, y, usual=usual)[0])
     assert kept[0] > 0.8
-    assert kept[1] < 0.6
+    assert kept[1] < 0.7
 
 
 def test_a_member_that_lies_gets_no_weight_rather_than_a_negative_one() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from robult_edge import fusion, metrics
 from robult_edge.calibration import (
-    RULE_PRIOR,
     LOG_LOSSES,
+    RULE_PRIOR,
     binary_cross_entropy,
     fit_pool,
     fit_temperature,

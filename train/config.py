@@ -17,7 +17,8 @@ class TrainConfig:
         seed: of everything random.
         folds: K of the cross-fit.
         epochs: most epochs; the number used is chosen out of fold.
-        steps: gradient steps in an epoch, at most; fewer where fewer suffice to see all windows.
+        steps: gradient steps in an epoch, whatever the number of windows: what a network needs is
+            steps, and few windows seen often are still few.
         batch_labelled, batch_unlabelled: rows of the two streams in a batch.
         lr: after ``warmup`` steps, constant: so that a model stopped early is a finished one.
         weight_decay: of AdamW.
@@ -43,7 +44,7 @@ class TrainConfig:
     missing: float = 0.0
     seed: int = 0
     folds: int = 5
-    epochs: int = 20
+    epochs: int = 30
     steps: int = 40
     batch_labelled: int = 64
     batch_unlabelled: int = 64

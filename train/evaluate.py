@@ -154,7 +154,7 @@ QUICK = Grid(
     rates=(4e-3,),
     config=TrainConfig(workers=1, device="cpu", folds=3, epochs=8, steps=32, batch_labelled=32),
 )
-"""Meant for ten minutes on two idle cores: one learning rate for all, and trainings a third as
+"""Meant for ten minutes on two idle cores: one learning rate for all, and trainings a fifth as
 long as they should be, which sets networks back against MiniRocket + ridge, a formula."""
 
 

@@ -89,7 +89,6 @@ def train_fold(
     held_out, share = np.flatnonzero(~mine & plan.judged), distributed.share()
     # Training draws its strata (classes) evenly, so each counts evenly here.
     fair = (1 / np.bincount(plan.strata[plan.known]).clip(1))[plan.strata[held_out]]
-    steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
 
     begin = 0
     if distributed.agreed((out / "state.safetensors").exists):
@@ -105,9 +104,9 @@ def train_fold(
         ramp = min(1.0, epoch / max(1.0, config.ramp * config.epochs))
         sums: dict[str, Tensor] = {}
         model.train()
-        drawn = batches(plan, config, mine, steps, rng)
+        drawn = batches(plan, config, mine, rng)
         for step, batch in enumerate(feed(plan, drawn, share, device)):
-            done, rows = epoch * steps + step, batch.rows
+            done, rows = epoch * config.steps + step, batch.rows
             x = augmented(model.f, batch.x, plan, config, Noise(generator, len(rows), share))
             with autocast(device):
                 loss, terms, reference = _loss(
@@ -117,7 +116,7 @@ def train_fold(
             descend(loss, model, ema, optimiser, config, done)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value
-        means = {name: float(value) / steps for name, value in sums.items()}
+        means = {name: float(value) / config.steps for name, value in sums.items()}
         if not np.isfinite(means["loss"]):
             raise RobultError(
                 f"the loss is {means['loss']} in epoch {epoch + 1}; "

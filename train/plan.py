@@ -121,17 +121,16 @@ def random_subset(present: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def batches(
-    plan: Plan, config: TrainConfig, mine: np.ndarray, steps: int, rng: np.random.Generator
+    plan: Plan, config: TrainConfig, mine: np.ndarray, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, labelled) of each step: labelled rows stratum by stratum, then unlabelled ones."""
+    """(rows, labelled) of an epoch: labelled rows stratum by stratum, then unlabelled ones."""
     known = np.flatnonzero(mine & plan.known)
     others = np.flatnonzero(mine & ~plan.known)
     strata = [known[plan.strata[known] == k] for k in np.unique(plan.strata[known])]
     pool = others if len(others) else known
-    stream = np.concatenate(
-        [rng.permutation(pool) for _ in range(-(-steps * config.batch_unlabelled // len(pool)))]
-    )
-    for step in range(steps):
+    rounds = -(-config.steps * config.batch_unlabelled // len(pool))
+    stream = np.concatenate([rng.permutation(pool) for _ in range(rounds)])
+    for step in range(config.steps):
         drawn = rng.integers(len(strata), size=config.batch_labelled)
         first = [rng.choice(strata[k]) for k in drawn]
         second = stream[step * config.batch_unlabelled :][: config.batch_unlabelled]

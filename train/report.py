@@ -151,7 +151,7 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
     if short:
         lines += [
             "**This is the short form**: few seeds, one learning rate for all, and trainings a",
-            "third as long as the full form's, which sets networks back against MiniRocket and",
+            "fifth as long as the full form's, which sets networks back against MiniRocket and",
             "ridge, whose fit is a formula. It shows that the machinery works and which way things",
             "lean; it does not settle who is best.",
         ]
@@ -270,8 +270,8 @@ def _calibration(own: dict[str, Any]) -> list[str]:
     rows = [[TITLES[rule], *(_spread(seeds, f) for f in columns)] for rule, seeds in own.items()]
     return [
         "Prediction sets promise 90 %. *Confidence rises*: share of cases in which taking a",
-        "sensor away makes the answer surer. Where that sensor contradicts the others it is honest:",
-        "their answer was less sure for a reason. *Unprovoked*: where it says the same as they do.",
+        "sensor away makes the answer surer. Where that sensor contradicts the others this is as it",
+        "should be: there was a reason to doubt. *Unprovoked*: where it says the same as they do.",
         "",
         *_table(names, rows),
     ]

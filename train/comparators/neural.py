@@ -120,14 +120,13 @@ def train(
     if taught is not None:
         y = np.where(plan.known, y, taught.argmax(1))
     mine = plan.fold != fold
-    steps = min(config.steps, -(-int(mine.sum()) // config.batch_unlabelled))
     for epoch in range(config.epochs):
         seed = loop.derived_seed(config.seed, fold, epoch + 1)
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         rng = np.random.default_rng(seed)
         network.train()
-        drawn = batches(plan, config, mine, steps, rng)
+        drawn = batches(plan, config, mine, rng)
         for step, batch in enumerate(feed(plan, drawn, slice(None), torch.device("cpu"))):
             rows = batch.rows
             x = augmented(
@@ -136,7 +135,7 @@ def train(
             labelled = batch.labelled if taught is None else torch.ones_like(batch.labelled)
             truth = torch.from_numpy(y[rows.numpy()])
             loss = network.loss(x, present[rows], truth, labelled, generator)
-            loop.descend(loss, network, ema, optimiser, config, epoch * steps + step)
+            loop.descend(loss, network, ema, optimiser, config, epoch * config.steps + step)
         yield averaged
 
 

@@ -270,8 +270,8 @@ def _calibration(own: dict[str, Any]) -> list[str]:
     rows = [[TITLES[rule], *(_spread(seeds, f) for f in columns)] for rule, seeds in own.items()]
     return [
         "Prediction sets promise 90 %. *Confidence rises*: share of cases in which taking a",
-        "sensor away makes the answer surer. Where that sensor contradicts the others this is as it",
-        "should be: there was a reason to doubt. *Unprovoked*: where it says the same as they do.",
+        "sensor away makes the answer surer. Where that sensor contradicts the others it should:",
+        "there was a reason to doubt. *Unprovoked*: where it says the same as they do.",
         "",
         *_table(names, rows),
     ]

@@ -75,6 +75,23 @@ def test_tables_hold_what_the_json_says(results, tmp_path):
     assert (tmp_path / "docs" / "results" / "d-0.05.png").stat().st_size > 10_000
 
 
+def test_the_overview_pairs_over_data_sets(results, tmp_path):
+    cell = {"labels": 0.05, "seed": 0, "variant": "default"}
+    for method, rule, scored in (
+        ("robult", "robult", said(0.5, 0.5, 0.5)),
+        ("gmc", "gmc", said(0.4, 0.3, 0.7)),
+    ):
+        other = cell | {"dataset": "e", "method": method, "rules": {rule: scored}}
+        (results / f"e_0.05_0_{method}_default.json").write_text(json.dumps(other))
+    report.render(results, tmp_path / "RESULTS.md")
+    overview = (tmp_path / "RESULTS.md").read_text().split("## Over all data sets")[1]
+    overview = overview.split("\n## ")[0]
+    # Mean over subsets: +.1 on d, averaged over its seeds, and +.0333 on e.
+    assert "| 5 % | GMC | +0.067 ± 0.424 (tie, 2 of 2) |" in overview
+    # Late fusion is known of one data set alone, so nothing is said of it.
+    assert "late fusion" not in overview
+
+
 def test_the_same_json_gives_the_same_report(results, tmp_path):
     for name in ("one", "two"):
         report.render(results, tmp_path / name / "RESULTS.md")

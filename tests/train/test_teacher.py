@@ -56,6 +56,26 @@ def test_truth_outside_the_budget_changes_nothing(plan: Plan, said: dict[int, np
         np.testing.assert_array_equal(answers, said[fold])
 
 
+def test_one_label_of_each_class_is_enough_to_say_something() -> None:
+    config = replace(CONFIG, labels=1e-4)
+    few = make_plan(load("synthetic:windows=400,modalities=2,groups=8,classes=3"), config)
+    assert few.known.sum() == 3
+    assert few.folds == []
+    answers = teach(few, config)
+    assert answers.keys() == {few.everything}
+    assert right(few, answers[few.everything], ~few.known) > 0.4  # a coin says 0.33
+    assert answers[few.everything][~few.known].max(1).mean() > 0.4
+
+
+def test_windows_of_few_sensors_are_as_long_as_those_of_all(plan: Plan) -> None:
+    present = plan.present.copy()
+    present[::2, 1] = False
+    rows = np.arange(100)
+    kernel = Kernel(replace(plan, present=present), rows, np.random.default_rng(0))
+    lengths = kernel(rows).diagonal()
+    assert lengths[::2].mean() == pytest.approx(lengths[1::2].mean(), rel=0.2)
+
+
 def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
     rng = np.random.default_rng(0)
     present = plan.present.copy()

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,136 +26,20 @@ from robult_edge.data import Dataset, load
 from robult_edge.data.splits import drop_at_random, pick_test_groups
 from robult_edge.errors import RobultError
 from train import score
-from train.config import TrainConfig
-
-ROOT = Path(__file__).parents[1]
-DATASETS = {
-    "watch": "watch",
-    "hydraulic": "examples/datasets/hydraulic.toml",
-    "hydraulic_pump": "examples/datasets/hydraulic_pump.toml",
-    "room_occupancy": "examples/datasets/room_occupancy.toml",
-    "redundant": "synthetic:redundant=0.7,unique=0,synergy=0",
-    "unique": "synthetic:redundant=0,unique=0.6,synergy=0",
-    "synergy": "synthetic:redundant=0.3,unique=0,synergy=0.8",
-}
-METHODS = ("supervised", "early", "gmc", "actionmae", "shaspec", "minirocket", "robult")
-SETTINGS = "settings.json"
-"""How the trainings of a folder were done."""
-COSTS = "costs.json"
-"""What branches cost by their encoder."""
-NOISE = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Spread of the noise added to every test window, in its channel's own."""
-
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "no-L_rec": {"beta": 0.0},
-    "no-L_ulb": {"lambda_u": 0.0},
-    "no-L_lb": {"lambda_l": 0.0},
-    "no-L_PU": {"alpha": 0.0},
-    "no-L_distil": {"delta": 0.0},
-    "kernel=l1": {"kernel": "l1"},
-    "kernel=l2": {"kernel": "l2"},
-    "kernel=uniform": {"kernel": "uniform"},
-    "classifier=z": {"classifier_input": "z"},
-}
-"""Variants of Robult by what they change; the fusion rule is varied in every run anyway."""
-ENCODERS = ("rocket", "gru", "transformer", "mlp")
-MISSING = (0.3, 0.6, 0.9)
-MANY = 0.5
-"""Share of the labels with which supervised late fusion is set against Robult with ``FEW``."""
-FEW = 0.05
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training and its judgement.
-
-    Attributes:
-        dataset, method: names, of DATASETS and METHODS.
-        labels: fraction.
-        seed: of split, labels and training.
-        variant: "default", an ablation, "encoder=<name>", "missing=<share>", "missing=unequal":
-            shares from 0 to 0.9, rising from sensor to sensor, or "taught": a comparator that is
-            given Robult's teacher.
-    """
-
-    dataset: str
-    labels: float
-    seed: int
-    method: str
-    variant: str = "default"
-
-    @property
-    def file(self) -> str:
-        """Name of its JSON."""
-        parts = (
-            self.dataset.replace("/", "-"),
-            f"{self.labels:g}",
-            str(self.seed),
-            self.method,
-            self.variant,
-        )
-        return "_".join(parts) + ".json"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is to be run, and how long each training may take.
-
-    Attributes:
-        datasets, methods, labels, seeds: crossed, in the default variant.
-        variants: of Robult, on every data set at 5 % of the labels.
-        missing: methods that also run with samples missing in training, at 5 % of the labels.
-        taught: comparators that also run with Robult's teacher, at 5 % of the labels.
-        only: the variants to run of all these; every one if empty.
-        rates: learning rates searched.
-        config: everything else.
-    """
-
-    datasets: tuple[str, ...] = tuple(DATASETS)
-    methods: tuple[str, ...] = METHODS
-    labels: tuple[float, ...] = (0.01, 0.05, 0.2, 1.0)
-    seeds: int = 5
-    variants: tuple[str, ...] = (*ABLATIONS, *(f"encoder={name}" for name in ENCODERS))
-    missing: tuple[str, ...] = METHODS
-    taught: tuple[str, ...] = ("supervised", "early", "gmc", "actionmae", "shaspec")
-    only: tuple[str, ...] = ()
-    rates: tuple[float, ...] = (5e-4, 2e-3)
-    config: TrainConfig = field(default_factory=lambda: TrainConfig(workers=1, device="cpu"))
-
-    def cells(self) -> list[Cell]:
-        """All of it, seed by seed, so that an unfinished evaluation is a smaller one."""
-        shares = (*(f"missing={share:g}" for share in MISSING), "missing=unequal")
-        few = FEW if FEW in self.labels else self.labels[0]
-        variants = {
-            method: (
-                *(self.variants if method == "robult" else ()),
-                *(shares if method in self.missing else ()),
-                *(("taught",) if method in self.taught else ()),
-            )
-            for method in self.methods
-        }
-        out = []
-        for seed in range(self.seeds):
-            for dataset in self.datasets:
-                out += [Cell(dataset, n, seed, m) for n in self.labels for m in self.methods]
-                if "supervised" in self.methods and FEW in self.labels:
-                    out.append(Cell(dataset, MANY, seed, "supervised"))
-                out += [Cell(dataset, few, seed, m, v) for m in self.methods for v in variants[m]]
-        return [cell for cell in out if not self.only or cell.variant in self.only]
-
-
-QUICK = Grid(
-    datasets=("watch", "hydraulic"),
-    labels=(0.05,),
-    seeds=2,
-    variants=(),
-    missing=(),
-    taught=("supervised",),
-    rates=(4e-3,),
-    config=TrainConfig(workers=1, device="cpu", folds=3, epochs=8, steps=32, batch_labelled=32),
+from train.grid import (
+    COSTS,
+    DATASETS,
+    METHODS,
+    NOISE,
+    QUICK,
+    ROOT,
+    SETTINGS,
+    Cell,
+    Grid,
+    changes,
+    missing_shares,
+    source,
 )
-"""Meant for ten minutes on two idle cores: one learning rate for all, and trainings a fifth as
-long as they should be, which sets networks back against MiniRocket + ridge, a formula."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -219,10 +103,10 @@ def run(cell: Cell, grid: Grid, out: Path) -> None:
     from train.comparators.methods import METHODS as methods
 
     dataset = split(load(source(cell.dataset)), cell.seed)
-    config = replace(grid.config, labels=cell.labels, seed=cell.seed, **_changes(cell, dataset))
+    config = replace(grid.config, labels=cell.labels, seed=cell.seed, **changes(cell, dataset))
     plan = crossfit.make_plan(dataset, config)
     if cell.variant.startswith("missing="):
-        shares = _shares(cell.variant, len(plan.modalities))
+        shares = missing_shares(cell.variant, len(plan.modalities))
         present = drop_at_random(plan.present, shares, np.random.default_rng([cell.seed, 3]))
         plan = replace(plan, present=present)
     fitted = methods[cell.method](plan, config, grid.rates)
@@ -248,12 +132,6 @@ def split(dataset: Dataset, seed: int) -> Dataset:
     """
     share = len(dataset.test_groups) / len(set(dataset.groups.tolist()))
     return dataset.holding_out(pick_test_groups(dataset.groups, dataset.y, share, seed))
-
-
-def source(name: str) -> str:
-    """A data set of DATASETS, or whatever ``robult_edge.data.load`` takes."""
-    known = DATASETS.get(name, "")
-    return str(ROOT / known) if known.endswith(".toml") else known or name
 
 
 def _same_settings(grid: Grid, out: Path) -> None:
@@ -308,21 +186,6 @@ def _require_classes(dataset: Dataset) -> None:
             f"data set {dataset.name!r} is of {dataset.task}, and the comparators answer "
             "classification alone; train it with python -m train"
         )
-
-
-def _changes(cell: Cell, dataset: Dataset) -> dict[str, Any]:
-    """Settings that a cell changes."""
-    if cell.method != "robult":
-        return {"delta": float(cell.variant == "taught")}
-    kind, _, value = cell.variant.partition("=")
-    if kind == "encoder":
-        return {"encoders": {m.name: value for m in dataset.modalities}}
-    return ABLATIONS.get(cell.variant, {})
-
-
-def _shares(variant: str, m: int) -> np.ndarray:
-    value = variant.partition("=")[2]
-    return np.linspace(0, 0.9, m) if value == "unequal" else np.full(m, float(value))
 
 
 def _one_thread() -> None:

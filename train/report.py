@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from scipy.stats import t as student
 
 from robult_edge.errors import RobultError
 from train import plots
-from train.evaluate import COSTS, FEW, MANY, NOISE, QUICK, SETTINGS, Grid
+from train.figures import (
+    COLUMNS,
+    FIGURES,
+    Figure,
+    area,
+    curve,
+    interval,
+    mean_of,
+    verdict,
+    worst_of,
+)
+from train.grid import COSTS, FEW, MANY, NOISE, QUICK, ROOT, SETTINGS, Grid
 
-ROOT = Path(__file__).parents[1]
 OURS = ("robult", "robult-mean", "robult-head")
 USUAL = ("robult", "default")
 """Rule and variant that a bundle answers by."""
@@ -96,51 +105,6 @@ def read(results: Path) -> Runs:
         raise RobultError(f"{results} holds no results; make some with python -m train.evaluate")
     order = list(TITLES)
     return dict(sorted(runs.items(), key=lambda kv: (*kv[0][:2], order.index(kv[0][2]), kv[0][3])))
-
-
-Figure = Callable[[dict[str, Any]], float]
-
-
-def mean_of(score: str) -> Figure:
-    """Mean of a score over the subsets."""
-    return lambda said: float(np.mean([s[score] for s in said["subsets"].values()]))
-
-
-def worst_of(score: str) -> Figure:
-    """Its least over the subsets."""
-    return lambda said: float(min(s[score] for s in said["subsets"].values()))
-
-
-def full_of(score: str) -> Figure:
-    """With every sensor alive: the largest subset."""
-    return lambda said: float(max(said["subsets"].items(), key=lambda i: i[0].count("+"))[1][score])
-
-
-FIGURES: dict[str, Figure] = {
-    "mean": mean_of("accuracy"),
-    "worst": worst_of("accuracy"),
-    "full": full_of("accuracy"),
-}
-COLUMNS = ("mean", "worst subset", "all alive")
-"""What tables call them."""
-
-
-def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Mean of paired differences and half its 95 % t-interval; infinite from one pair."""
-    n = len(differences)
-    if n < 2:
-        return float(np.mean(differences)), float("inf")
-    spread = float(np.std(differences, ddof=1))
-    return float(np.mean(differences)), float(student.ppf(0.975, n - 1)) * spread / n**0.5
-
-
-def verdict(mean: float, half: float) -> str:
-    """A difference inside its interval is a tie; one seed settles nothing."""
-    if np.isinf(half):
-        return "one seed"
-    if abs(mean) <= half:
-        return "tie"
-    return "ahead" if mean > 0 else "behind"
 
 
 def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
@@ -290,9 +254,9 @@ def _noise(own: dict[str, Any]) -> list[str]:
     for rule, seeds in noisy.items():
         curves = {s: curve(said) for s, said in seeds.items()}
         cells = [f"{v:.3f}" for v in np.mean(list(curves.values()), 0)]
-        cells.append(f"{np.mean([_area(c) for c in curves.values()]):.3f}")
+        cells.append(f"{np.mean([area(c) for c in curves.values()]):.3f}")
         late = {s: curve(said) for s, said in noisy.get("late", {}).items() if s in curves}
-        lost = [_area(curves[s] - curves[s][0]) - _area(c - c[0]) for s, c in late.items()]
+        lost = [area(curves[s] - curves[s][0]) - area(c - c[0]) for s, c in late.items()]
         cells.append(f"{np.mean(lost):+.3f}" if lost else "–")
         rows.append([TITLES[rule], *cells])
     return [
@@ -302,17 +266,6 @@ def _noise(own: dict[str, Any]) -> list[str]:
         "",
         *_table(names, rows),
     ]
-
-
-def curve(said: dict[str, Any]) -> np.ndarray:
-    """Mean accuracy over subsets: clean, then at every noise level."""
-    clean = FIGURES["mean"](said)
-    return np.array([clean, *(said["noise"][f"{level:g}"]["mean"] for level in NOISE)])
-
-
-def _area(values: np.ndarray) -> float:
-    middles = (values[1:] + values[:-1]) / 2
-    return float(middles @ np.diff((0, *NOISE)) / NOISE[-1])
 
 
 def _costs(costs: dict[str, Any]) -> list[str]:

@@ -15,7 +15,8 @@ from robult_edge.errors import RobultError
 from train import score
 from train.comparators.shape import Fitted
 from train.config import TrainConfig
-from train.evaluate import METHODS, QUICK, Cell, Grid, evaluate, run, split
+from train.evaluate import evaluate, run, split
+from train.grid import METHODS, QUICK, Cell, Grid
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 SOURCE = "synthetic:windows=240,modalities=2,groups=8,classes=3"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robult_edge.errors import RobultError
-from train import report
+from train import figures, report
 
 LEVELS = [f"{level:g}" for level in report.NOISE]
 
@@ -110,11 +110,11 @@ def test_the_same_json_gives_the_same_report(results, tmp_path):
     ],
 )
 def test_a_difference_inside_its_interval_is_a_tie(differences, said):
-    assert report.verdict(*report.interval(differences)) == said
+    assert figures.verdict(*figures.interval(differences)) == said
 
 
 def test_the_interval_is_students():
-    mean, half = report.interval([0.1, 0.2, 0.3, 0.4])
+    mean, half = figures.interval([0.1, 0.2, 0.3, 0.4])
     assert mean == pytest.approx(0.25)
     # t(0.975, 3) = 3.1824 from a table; the standard error is 0.1291 / 2.
     assert half == pytest.approx(3.1824 * np.std([0.1, 0.2, 0.3, 0.4], ddof=1) / 2, rel=1e-4)

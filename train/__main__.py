@@ -161,7 +161,7 @@ def _table(info: RunInfo) -> Table:
         values = [info.metrics.get(f"{w}/{r}/{subset}") for w, r in columns]
         table.add_row(subset, *("–" if v is None else f"{v:.3f}" for v in values))
     if not any(key.startswith("oof/") for key in info.metrics):
-        table.caption = "too few labels to judge any out of fold: nothing is fitted to them"
+        table.caption = "no label can be judged out of fold, so nothing is fitted to any"
     return table
 
 

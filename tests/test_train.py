@@ -235,6 +235,8 @@ def test_labels_of_a_single_group_train_one_model_to_the_end(tmp_path):
     assert {s.fold for s in seen} == {plan.everything}
     assert fitted.epochs == QUICK.epochs
     assert len(fitted.oof["y"]) == 0
+    values = dataclasses.replace(plan, task="regression", y=np.ones((len(plan.y), 1), np.float32))
+    assert values.folds == []
 
 
 def test_augmentation_does_only_what_is_declared():

@@ -63,14 +63,14 @@ class Plan:
         With very few labels all of a class may lie in one fold. Whoever is trained on the others
         has never heard of it, is wrong on it for sure, and says nothing of a model that has.
         """
-        if self.task != "classification":
-            return self.known
-        everyone = np.flatnonzero(self.known)
-        seen = np.zeros(len(self.fold), bool)
-        for fold in np.unique(self.fold[everyone]):
-            there = self.fold[everyone] == fold
-            seen[everyone[there]] = np.isin(self.y[everyone[there]], self.y[everyone[~there]])
-        return seen
+        judged = self.known.copy()
+        for fold in np.unique(self.fold[self.known]):
+            here = self.known & (self.fold == fold)
+            others = self.known & ~here
+            judged[here] = others.any()
+            if self.task == "classification":
+                judged[here] = np.isin(self.y[here], self.y[others])
+        return judged
 
     @property
     def folds(self) -> list[int]:

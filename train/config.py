@@ -17,8 +17,7 @@ class TrainConfig:
         seed: of everything random.
         folds: K of the cross-fit.
         epochs: most epochs; the number used is chosen out of fold.
-        steps: gradient steps in an epoch, whatever the number of windows: what a network needs is
-            steps, and few windows seen often are still few.
+        steps: gradient steps in an epoch, at most; see ``train.plan.steps``.
         batch_labelled, batch_unlabelled: rows of the two streams in a batch.
         lr: after ``warmup`` steps, constant: so that a model stopped early is a finished one.
         weight_decay: of AdamW.

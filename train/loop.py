@@ -24,7 +24,7 @@ from train import distributed
 from train.augment import Noise
 from train.config import TrainConfig
 from train.feed import feed
-from train.plan import Plan, augmented, batches, draw_features, random_subset
+from train.plan import Plan, augmented, batches, draw_features, random_subset, steps
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def train_fold(
     held_out, share = np.flatnonzero(~mine & plan.judged), distributed.share()
     # Training draws its strata (classes) evenly, so each counts evenly here.
     fair = (1 / np.bincount(plan.strata[plan.known]).clip(1))[plan.strata[held_out]]
+    per_epoch = steps(config, mine)
 
     begin = 0
     if distributed.agreed((out / "state.safetensors").exists):
@@ -106,7 +107,7 @@ def train_fold(
         model.train()
         drawn = batches(plan, config, mine, rng)
         for step, batch in enumerate(feed(plan, drawn, share, device)):
-            done, rows = epoch * config.steps + step, batch.rows
+            done, rows = epoch * per_epoch + step, batch.rows
             x = augmented(model.f, batch.x, plan, config, Noise(generator, len(rows), share))
             with autocast(device):
                 loss, terms, reference = _loss(
@@ -116,7 +117,7 @@ def train_fold(
             descend(loss, model, ema, optimiser, config, done)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value
-        means = {name: float(value) / config.steps for name, value in sums.items()}
+        means = {name: float(value) / per_epoch for name, value in sums.items()}
         if not np.isfinite(means["loss"]):
             raise RobultError(
                 f"the loss is {means['loss']} in epoch {epoch + 1}; "

@@ -120,17 +120,23 @@ def random_subset(present: Tensor, generator: torch.Generator) -> Tensor:
     return present & ((keep < chance).scatter(1, favourite, True))
 
 
+def steps(config: TrainConfig, mine: np.ndarray) -> int:
+    """Of an epoch: ``config.steps``, or fewer where every window is seen four times in fewer."""
+    return min(config.steps, -(-4 * int(mine.sum()) // config.batch_unlabelled))
+
+
 def batches(
     plan: Plan, config: TrainConfig, mine: np.ndarray, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, labelled) of an epoch: labelled rows stratum by stratum, then unlabelled ones."""
+    """(rows, labelled) of an epoch's steps: labelled rows stratum by stratum, then others."""
+    count = steps(config, mine)
     known = np.flatnonzero(mine & plan.known)
     others = np.flatnonzero(mine & ~plan.known)
     strata = [known[plan.strata[known] == k] for k in np.unique(plan.strata[known])]
     pool = others if len(others) else known
-    rounds = -(-config.steps * config.batch_unlabelled // len(pool))
+    rounds = -(-count * config.batch_unlabelled // len(pool))
     stream = np.concatenate([rng.permutation(pool) for _ in range(rounds)])
-    for step in range(config.steps):
+    for step in range(count):
         drawn = rng.integers(len(strata), size=config.batch_labelled)
         first = [rng.choice(strata[k]) for k in drawn]
         second = stream[step * config.batch_unlabelled :][: config.batch_unlabelled]

@@ -18,7 +18,7 @@ from train.augment import Noise
 from train.comparators.shape import Windows
 from train.config import TrainConfig
 from train.feed import feed
-from train.plan import Plan, augmented, batches, draw_features
+from train.plan import Plan, augmented, batches, draw_features, steps
 from train.teacher import teach
 
 
@@ -135,7 +135,7 @@ def train(
             labelled = batch.labelled if taught is None else torch.ones_like(batch.labelled)
             truth = torch.from_numpy(y[rows.numpy()])
             loss = network.loss(x, present[rows], truth, labelled, generator)
-            loop.descend(loss, network, ema, optimiser, config, epoch * config.steps + step)
+            loop.descend(loss, network, ema, optimiser, config, epoch * steps(config, mine) + step)
         yield averaged
 
 

@@ -60,7 +60,7 @@ class TrainConfig:
     tau: float = 0.2
     lambda_l: float = 1.0
     lambda_u: float = 0.5
-    delta: float = 1.0
+    delta: float = 3.0
     ramp: float = 0.3
     kernel: str = "rbf"
     augment: bool = True

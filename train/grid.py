@@ -150,7 +150,7 @@ def source(name: str) -> str:
 def changes(cell: Cell, dataset: Dataset) -> dict[str, Any]:
     """Settings that a cell changes."""
     if cell.method != "robult":
-        return {"delta": float(cell.variant == "taught")}
+        return {} if cell.variant == "taught" else {"delta": 0.0}
     kind, _, value = cell.variant.partition("=")
     if kind == "encoder":
         return {"encoders": {m.name: value for m in dataset.modalities}}

@@ -92,7 +92,8 @@ def test_a_comparator_is_given_the_teacher_only_when_asked(monkeypatch, tmp_path
     ):
         if (cell.method, cell.variant) != ("robult", "taught"):
             run(cell, GRID, tmp_path)
-    assert given == {("early", "default"): 0, ("early", "taught"): 1, ("robult", "default"): 1}
+    assert not given["early", "default"]
+    assert given["early", "taught"] == given["robult", "default"] > 0
 
 
 def test_other_settings_do_not_mix_into_a_folder(out):

@@ -120,13 +120,14 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
             "ridge, whose fit is a formula. It shows that the machinery works and which way things",
             "lean; it does not settle who is best.",
         ]
-        if {variant for *_, variant in runs} - {cell.variant for cell in QUICK.cells()}:
-            lines.append("More variants were asked for with `--variants`.")
+        usual = {(cell.dataset, cell.labels, cell.variant) for cell in QUICK.cells()}
+        if {(dataset, labels, variant) for dataset, labels, _, variant in runs} - usual:
+            lines.append("More was asked for with `--datasets`, `--labels` and `--variants`.")
     else:
         done, whole = len(list(results.glob("*_*.json"))), len(Grid().cells())
         lines.append(f"It holds {done} of the full form's {whole} trainings.")
     lines += [
-        f"{seeds} seeds, each with test groups of its own; {settings['folds']} folds; at most "
+        f"{seeds} seeds at most, each with test groups of its own; {settings['folds']} folds; at most "
         f"{settings['epochs']} epochs of {settings['steps']} steps; learning rates {rates}.",
         "",
     ]

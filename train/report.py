@@ -153,13 +153,14 @@ def _overview(runs: Runs) -> list[str]:
     rows = []
     for labels in dict.fromkeys(n for _, n, _, _ in runs):
         ours = {d: seeds for (d, n, r, v), seeds in runs.items() if (n, r, v) == (labels, *USUAL)}
-        for rival in (rule for rule in TITLES if rule not in OURS):
+        rivals = [(rule, "default") for rule in TITLES if rule not in OURS]
+        for rival, variant in [*rivals, ("late", "taught")]:
             cells = []
             for figure in FIGURES.values():
                 differences = [
                     np.mean([figure(seeds[s]) - figure(theirs[s]) for s in both])
                     for dataset, seeds in ours.items()
-                    if (theirs := runs.get((dataset, labels, rival, "default"), {}))
+                    if (theirs := runs.get((dataset, labels, rival, variant), {}))
                     and (both := seeds.keys() & theirs.keys())
                 ]
                 if len(differences) > 1:
@@ -167,7 +168,8 @@ def _overview(runs: Runs) -> list[str]:
                     better = f"{sum(d > 0 for d in differences)} of {len(differences)}"
                     cells.append(f"{mean:+.3f} ± {half:.3f} ({verdict(mean, half)}, {better})")
             if cells:
-                rows.append([_percent(labels), TITLES[rival], *cells])
+                given = ", given Robult's teacher" if variant == "taught" else ""
+                rows.append([_percent(labels), TITLES[rival] + given, *cells])
     if not rows:
         return []
     return [

@@ -127,8 +127,8 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
         done, whole = len(list(results.glob("*_*.json"))), len(Grid().cells())
         lines.append(f"It holds {done} of the full form's {whole} trainings.")
     lines += [
-        f"{seeds} seeds at most, each with test groups of its own; {settings['folds']} folds; at most "
-        f"{settings['epochs']} epochs of {settings['steps']} steps; learning rates {rates}.",
+        f"{seeds} seeds at most, each with test groups of its own; {settings['folds']} folds; at "
+        f"most {settings['epochs']} epochs of {settings['steps']} steps; learning rates {rates}.",
         "",
     ]
     return lines

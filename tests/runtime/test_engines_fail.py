@@ -82,7 +82,8 @@ def test_without_its_fusion_head_a_strict_policy_judges_by_what_the_mean_is_wort
     assert pool is not None
     assert mean is not None
     assert mean < pool, "else this bundle cannot show it"
-    strict = Policy(abstain_below_accuracy=(mean + pool) / 2)
+    least = (mean + pool) / 2
+    strict = Policy(abstain_below_accuracy=least)
     with staged(shipped, monkeypatch, "cpu", policy=strict) as stage:
 
         def gyro_alone(hops: int = 1) -> Result:
@@ -100,7 +101,8 @@ def test_without_its_fusion_head_a_strict_policy_judges_by_what_the_mean_is_wort
             answer = gyro_alone()
             assert answer.seq == seq + n
             assert (answer.label, answer.decision) == (None, "none")
-            assert answer.reason.startswith("no decision: expected accuracy 0.84 below 0.84")
+            said = f"no decision: expected accuracy {mean:.2f} below {least:.2f}"
+            assert answer.reason.startswith(said)
         del stage.ills.of["cpu", "fusion"]
         stage.clock.now += BACK_OFF_NS
         stage.mend()

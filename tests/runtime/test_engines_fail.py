@@ -101,7 +101,7 @@ def test_without_its_fusion_head_a_strict_policy_judges_by_what_the_mean_is_wort
             answer = gyro_alone()
             assert answer.seq == seq + n
             assert (answer.label, answer.decision) == (None, "none")
-            said = f"no decision: expected accuracy {mean:.2f} below {least:.2f}"
+            said = f"no decision: expected accuracy {mean:.2f} below {least:g}"
             assert answer.reason.startswith(said)
         del stage.ills.of["cpu", "fusion"]
         stage.clock.now += BACK_OFF_NS

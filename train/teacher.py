@@ -2,9 +2,10 @@
 
 From few labels a young network names unlabelled windows badly, and then learns from what it said.
 A ridge on fixed features needs no training: it is a formula, and of *other windows of the same
-groups* it is right far more often. So it is asked once, before training, and every branch and the
-head learn to say what it said. It is no model for deployment: it needs all its sensors, and noise
-of a fifth of a channel's spread undoes it. What learns from it is judged on other groups.
+groups* it is right far more often, the more so as it is made smooth along unlabelled windows
+(`train.manifold`). So it is asked once, before training, and every branch and the head learn to
+say what it said. It is no model for deployment: it needs all its sensors, and noise of a fifth of a
+channel's spread undoes it. What learns from it is judged on other groups.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from robult_edge.modality import ModalitySpec
 from robult_edge.nn.minirocket import LENGTH, MiniRocket
 from robult_edge.task import Task
 from train.config import TrainConfig
+from train.manifold import deformation, laplacian
 from train.plan import FITTED_TO, Plan
 
 FEATURES = 84 * 24
-MOST = 3000
-"""Labelled windows that it learns from, at most."""
+MOST = 2500
+"""Windows that it learns from, at most, labelled ones first."""
+STRENGTHS = (0.3, 1.0, 3.0)
+"""Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
 PENALTIES = np.logspace(-4, 2, 13)
 """Tried, in means of the kernel's eigenvalues; the middle one where nothing can be left out."""
 SHARPNESS = 2.5
@@ -41,19 +45,26 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
         zeros where labels are known.
     """
     rng = np.random.default_rng([config.seed, 5])
-    known = np.sort(rng.permutation(np.flatnonzero(plan.known))[:MOST])
-    y = plan.y[known]
-    kernel = Kernel(plan, known, rng)
-    among = np.concatenate([kernel(rows) for rows in chunks(known)])
-    ridges = {
-        fold: ridge(among, y, plan.fold[known] != fold, plan.classes, plan.task)
-        for fold in [*plan.folds, plan.everything]
-    }
-    said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in ridges}
+    known, others = (rng.permutation(np.flatnonzero(k)) for k in (plan.known, ~plan.known))
+    known = np.sort(known[:MOST])
+    learned = np.concatenate([known, np.sort(others[: MOST - len(known)])])
+    y, n = plan.y[known], len(known)
+    kernel = Kernel(plan, learned, rng)
+    among = np.concatenate([kernel(rows) for rows in chunks(learned)]).astype(float)
+    graph = laplacian(among)
+    smooth = {strength: deformation(among, graph, n, strength) for strength in STRENGTHS}
+    kernels = {strength: among[:n] @ g for strength, g in smooth.items()}
+
+    def best(mine: np.ndarray) -> tuple[float, Ridge]:
+        fits = {r: ridge(k, y, mine, plan.classes, plan.task) for r, k in kernels.items()}
+        return min(fits.items(), key=lambda fit: fit[1].cost)
+
+    fits = {fold: best(plan.fold[known] != fold) for fold in [*plan.folds, plan.everything]}
+    said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
     for rows in chunks(np.flatnonzero(~plan.known)):
         products = kernel(rows)
-        for fold, answer in ridges.items():
-            said[fold][rows] = answer(products)
+        for fold, (strength, answer) in fits.items():
+            said[fold][rows] = answer(products @ smooth[strength])
     return said
 
 
@@ -63,28 +74,28 @@ def chunks(rows: np.ndarray) -> list[np.ndarray]:
 
 
 class Kernel:
-    """Inner products of windows with those at ``known``: each sensor's features, side by side.
+    """Inner products of windows with those at ``learned``: each sensor's features, side by side.
 
     An absent sensor's features are zeros, their mean; those of the others count for more then, so
     that a window is as long with few sensors as with all.
 
     Args:
         plan: holds the windows.
-        known: [n] rows of the plan.
+        learned: [a] rows of the plan.
         rng: draws MiniRocket's features.
     """
 
-    def __init__(self, plan: Plan, known: np.ndarray, rng: np.random.Generator) -> None:
+    def __init__(self, plan: Plan, learned: np.ndarray, rng: np.random.Generator) -> None:
         self._plan = plan
         self._features = []
         for m, there in zip(plan.modalities, plan.present.T, strict=True):
             rows = np.sort(rng.permutation(np.flatnonzero(there))[:FITTED_TO])
             self._features.append(_features(m, plan.windows[m.name][rows], rng))
-        self._known = np.concatenate([self._of(rows) for rows in chunks(known)])
+        self._learned = np.concatenate([self._of(rows) for rows in chunks(learned)])
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """[len(rows), n], float32."""
-        return self._of(rows) @ self._known.T
+        """[len(rows), a], float32."""
+        return self._of(rows) @ self._learned.T
 
     def _of(self, rows: np.ndarray) -> np.ndarray:
         parts = []
@@ -125,12 +136,14 @@ class Ridge:
         weights: [n, K].
         middle: [K], what it says of nothing.
         temperature: of its scores.
+        cost: squared error of its scores on windows left out, summed; 0 where none can be.
         task: what is asked.
     """
 
     weights: np.ndarray
     middle: np.ndarray
     temperature: float
+    cost: float
     task: Task
 
     def __call__(self, products: np.ndarray) -> np.ndarray:
@@ -175,4 +188,4 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
     weights[mine] = best
     sharp = 1.0 if task == "regression" else SHARPNESS
     temperature = fit_temperature(sharp * unseen[asked], y[asked], LOG_LOSSES[task])
-    return Ridge(weights, middle, temperature / sharp, task)
+    return Ridge(weights, middle, temperature / sharp, least, task)

@@ -13,7 +13,7 @@ from robult_edge.data import load
 from train.config import TrainConfig
 from train.crossfit import make_plan
 from train.plan import Plan
-from train.teacher import PENALTIES, Kernel, ridge, teach
+from train.teacher import PENALTIES, STRENGTHS, Kernel, ridge, teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 CONFIG = TrainConfig(labels=0.1, folds=2)
@@ -65,6 +65,24 @@ def test_one_label_of_each_class_is_enough_to_say_something() -> None:
     assert answers.keys() == {few.everything}
     assert right(few, answers[few.everything], ~few.known) > 0.4  # a coin says 0.33
     assert answers[few.everything][~few.known].max(1).mean() > 0.4
+
+
+def test_unlabelled_windows_help_to_name_each_other(
+    plan: Plan, said: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.teacher.STRENGTHS", (0.0,))
+    alone = teach(plan, CONFIG)
+    gain = [right(plan, said[fold], ~plan.known) - right(plan, alone[fold], ~plan.known)
+            for fold in said]  # fmt: skip
+    assert np.mean(gain) > 0.01
+
+
+def test_how_smooth_is_chosen_by_leaving_one_out(
+    plan: Plan, said: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.teacher.STRENGTHS", STRENGTHS[::-1])
+    for fold, answers in teach(plan, CONFIG).items():
+        np.testing.assert_array_equal(answers, said[fold])
 
 
 def test_windows_of_few_sensors_are_as_long_as_those_of_all(plan: Plan) -> None:

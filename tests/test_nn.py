@@ -105,6 +105,16 @@ def test_a_branch_is_small(encoder, most):
     assert sum(p.numel() for p in branch.parameters()) < most
 
 
+def test_what_is_made_of_fixed_features_begins_at_nothing():
+    model, x = make(encoders={"imu.left": "rocket"}), inputs(6)["imu.left"]
+    model.f.fit({"imu.left": x.numpy(), "env": x[:0], "level": x[:0], "cam": x[:0]},
+                np.random.default_rng(0))  # fmt: skip
+    normalise, rocket, _ = model.f[0]
+    torch.testing.assert_close(rocket(normalise(x)), rocket.learned(normalise(x)))
+    model.branch("imu.left")(x)[0].sum().backward()
+    assert rocket.project[1].weight.grad.abs().max() > 0
+
+
 def test_defaults_follow_the_windows_shape():
     assert [default_encoder(m) for m in MODALITIES] == ["conv1d", "conv1d", "mlp", "conv2d"]
     assert encoder_names(MODALITIES, {"env": "gru"})["env"] == "gru"

@@ -16,7 +16,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from robult_edge.data import Dataset, load
@@ -122,6 +129,7 @@ def _bars(
 ) -> Iterator[Callable[[loop.Progress], None]]:
     """Progress bars, one per model, while training."""
     progress = Progress(
+        SpinnerColumn(),
         TextColumn("{task.description:<16}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -24,7 +24,8 @@ def laplacian(products: np.ndarray) -> sparse.csr_matrix:
     length = np.sqrt(products.diagonal().clip(1e-12))
     cosine = products / length / length[:, None]
     np.fill_diagonal(cosine, -np.inf)
-    near = np.argsort(-cosine, axis=1, kind="stable")[:, : min(NEIGHBOURS, a - 1)]
+    nearest = min(NEIGHBOURS, a - 1)
+    near = np.argpartition(-cosine, nearest, axis=1)[:, :nearest]
     ends = np.repeat(np.arange(a), near.shape[1]), near.ravel()
     w = sparse.csr_matrix((cosine[ends].clip(min=0), ends), (a, a))
     return sparse.csr_matrix(csgraph.laplacian(w.maximum(w.T), normed=True))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ from train.manifold import deformation, laplacian
 from train.plan import FITTED_TO, Plan
 
 FEATURES = 84 * 24
-MOST = 2500
-"""Windows that it learns from, at most, labelled ones first."""
+LABELLED, MOST = 1500, 2500
+"""Windows that it learns from, at most: labelled ones, and all."""
 STRENGTHS = (0.3, 1.0, 3.0)
 """Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
 PENALTIES = np.logspace(-4, 2, 13)
@@ -46,11 +47,11 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     """
     rng = np.random.default_rng([config.seed, 5])
     known, others = (rng.permutation(np.flatnonzero(k)) for k in (plan.known, ~plan.known))
-    known = np.sort(known[:MOST])
+    known = np.sort(known[:LABELLED])
     learned = np.concatenate([known, np.sort(others[: MOST - len(known)])])
     y, n = plan.y[known], len(known)
     kernel = Kernel(plan, learned, rng)
-    among = np.concatenate([kernel(rows) for rows in chunks(learned)]).astype(float)
+    among = kernel.among().astype(float)
     graph = laplacian(among)
     smooth = {strength: deformation(among, graph, n, strength) for strength in STRENGTHS}
     kernels = {strength: among[:n] @ g for strength, g in smooth.items()}
@@ -61,8 +62,9 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
 
     fits = {fold: best(plan.fold[known] != fold) for fold in [*plan.folds, plan.everything]}
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
-    for rows in chunks(np.flatnonzero(~plan.known)):
-        products = kernel(rows)
+    others = np.setdiff1d(np.flatnonzero(~plan.known), learned)
+    elsewhere = ((rows, kernel(rows)) for rows in chunks(others))
+    for rows, products in chain([(learned[n:], among[n:])], elsewhere):
         for fold, (strength, answer) in fits.items():
             said[fold][rows] = answer(products @ smooth[strength])
     return said
@@ -96,6 +98,10 @@ class Kernel:
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """[len(rows), a], float32."""
         return self._of(rows) @ self._learned.T
+
+    def among(self) -> np.ndarray:
+        """[a, a], float32, of those at ``learned``."""
+        return self._learned @ self._learned.T
 
     def _of(self, rows: np.ndarray) -> np.ndarray:
         parts = []
@@ -178,9 +184,9 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
     best, least, unseen = np.zeros_like(targets), np.inf, targets
     penalties = PENALTIES if asked.any() else PENALTIES[[len(PENALTIES) // 2]]
     for penalty in penalties * values.mean():
-        inverse = (q / (values + penalty)) @ q.T
-        weights = inverse @ (targets - middle)
-        left_out = targets - weights / inverse.diagonal()[:, None]
+        inverse = 1 / (values + penalty)
+        weights = q @ (inverse[:, None] * (q.T @ (targets - middle)))
+        left_out = targets - weights / (np.square(q) @ inverse)[:, None]
         cost = float(np.square(left_out - targets)[asked].sum())
         if cost < least:
             best, least, unseen = weights, cost, left_out

@@ -105,7 +105,7 @@ def test_a_branch_is_small(encoder, most):
     assert sum(p.numel() for p in branch.parameters()) < most
 
 
-def test_what_is_made_of_fixed_features_begins_at_nothing():
+def test_what_is_made_of_fixed_features_begins_at_nothing_and_is_bounded():
     model, x = make(encoders={"imu.left": "rocket"}), inputs(6)["imu.left"]
     model.f.fit({"imu.left": x.numpy(), "env": x[:0], "level": x[:0], "cam": x[:0]},
                 np.random.default_rng(0))  # fmt: skip
@@ -113,6 +113,12 @@ def test_what_is_made_of_fixed_features_begins_at_nothing():
     torch.testing.assert_close(rocket(normalise(x)), rocket.learned(normalise(x)))
     model.branch("imu.left")(x)[0].sum().backward()
     assert rocket.project[1].weight.grad.abs().max() > 0
+
+    with torch.no_grad():
+        rocket.project[1].weight.fill_(1.0)
+        wild = rocket(1e3 * x) - rocket.learned(1e3 * x)
+    assert rocket.fixed(1e3 * x).abs().max() > 3
+    assert wild.abs().max() <= 3 / 4 * rocket.fixed.size
 
 
 def test_defaults_follow_the_windows_shape():

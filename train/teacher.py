@@ -41,14 +41,16 @@ CHUNK = 512
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     """What the ridge says of unlabelled windows to each model that a cross-fit trains.
 
+    Of the fold left out it knows where windows lie, and no label.
+
     Returns:
         Per fold left out, ``plan.everything`` for none: [N, K] float32 probabilities or values;
         zeros where labels are known.
     """
     rng = np.random.default_rng([config.seed, 5])
-    known, others = (rng.permutation(np.flatnonzero(k)) for k in (plan.known, ~plan.known))
-    known = np.sort(known[:LABELLED])
-    learned = np.concatenate([known, np.sort(others[: MOST - len(known)])])
+    known = np.sort(rng.permutation(np.flatnonzero(plan.known))[:LABELLED])
+    unknown = np.flatnonzero(~plan.known)
+    learned = np.concatenate([known, np.sort(rng.permutation(unknown)[: MOST - len(known)])])
     y, n = plan.y[known], len(known)
     kernel = Kernel(plan, learned, rng)
     among = kernel.among().astype(float)
@@ -62,8 +64,7 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
 
     fits = {fold: best(plan.fold[known] != fold) for fold in [*plan.folds, plan.everything]}
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
-    others = np.setdiff1d(np.flatnonzero(~plan.known), learned)
-    elsewhere = ((rows, kernel(rows)) for rows in chunks(others))
+    elsewhere = ((rows, kernel(rows)) for rows in chunks(np.setdiff1d(unknown, learned)))
     for rows, products in chain([(learned[n:], among[n:])], elsewhere):
         for fold, (strength, answer) in fits.items():
             said[fold][rows] = answer(products @ smooth[strength])

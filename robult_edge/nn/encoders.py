@@ -160,8 +160,8 @@ def default_encoder(spec: ModalitySpec) -> str:
 def suitable(spec: ModalitySpec) -> tuple[str, ...]:
     """Encoders for windows of a modality's shape, the one to try first first.
 
-    `Rocket` is the more accurate on clean windows, clearly so with all labels, at three times the
-    cost; noise of a fifth of a channel's spread takes more from it than it wins.
+    On clean windows `Rocket` is level or ahead (docs/RESULTS.md), at 3.5 times the cost; noise of
+    a fifth of a channel's spread takes more from it than it wins.
     """
     if spec.size is not None:
         return "conv2d", "mlp"

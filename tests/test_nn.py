@@ -123,8 +123,25 @@ def test_what_is_made_of_fixed_features_begins_at_nothing_and_is_bounded():
     torch.testing.assert_close(made[:, 0], far[:, furthest].clamp(-3, 3) / 4, atol=1e-3, rtol=0)
 
 
+def test_in_training_one_window_in_four_reaches_fixed_features_with_noise():
+    normalise, rocket, _ = make().f[0]
+    seen = []
+    rocket.fixed.register_forward_hook(lambda _, args, __: seen.append(args[0]))
+    x = normalise(inputs(2000)["imu.left"])
+    with torch.no_grad():
+        rocket(x)
+        rocket.train()(x)
+    torch.testing.assert_close(seen[0], x)
+    level = (seen[1] - x).std((1, 2))
+    noisy = level > 0
+    assert 0.2 < noisy.float().mean() < 0.3
+    assert 0.015 < level[noisy].min() < 0.03
+    assert 0.4 < level[noisy].max() < 0.6
+    assert level[noisy].median() == pytest.approx(0.1, rel=0.2)  # between 0.02 and 0.5 in octaves
+
+
 def test_defaults_follow_the_windows_shape():
-    assert [default_encoder(m) for m in MODALITIES] == ["conv1d", "conv1d", "mlp", "conv2d"]
+    assert [default_encoder(m) for m in MODALITIES] == ["rocket", "conv1d", "mlp", "conv2d"]
     assert encoder_names(MODALITIES, {"env": "gru"})["env"] == "gru"
     with pytest.raises(SpecError, match=r"'lidar'; the modalities are imu\.left, env"):
         encoder_names(MODALITIES, {"lidar": "gru"})

@@ -234,9 +234,7 @@ def train_all(
     and a batch too large for one is then no hindrance.
     """
     folds = [plan.everything, *plan.folds]
-    taught: dict[int, np.ndarray] = {}
-    if config.delta and not plan.known.all():
-        taught = teach(plan, config)
+    taught = teach(plan, config) if config.delta else {}
     if config.workers == 1 or distributed.world() > 1:
         for fold in folds:
             train_fold(plan, config, fold, out, report, taught.get(fold))

@@ -41,7 +41,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "classifier=z": {"classifier_input": "z"},
 }
 """Variants of Robult by what they change; the fusion rule is varied in every run anyway."""
-ENCODERS = ("rocket", "gru", "transformer", "mlp")
+ENCODERS = ("conv1d", "gru", "transformer", "mlp")
 MISSING = (0.3, 0.6, 0.9)
 MANY = 0.5
 """Share of the labels with which supervised late fusion is set against Robult with ``FEW``."""

@@ -61,7 +61,7 @@ def train_fold(
 ) -> None:
     """Train on every fold but ``fold``; ``plan.everything``, no fold, leaves out nothing.
 
-    ``taught`` [N, K] is what `train.teacher` says of the unlabelled windows to this model.
+    ``taught`` [N, K] is what `train.teacher` wants this model to say of every window.
 
     Leaves ``out/fold<k>/epoch-<e>.safetensors`` per epoch: averaged weights, with the out-of-fold
     log loss as metadata. Goes on from ``state.safetensors`` where there is one. All randomness of
@@ -158,12 +158,13 @@ def _loss(
     _, logits_a = model.fuse(out.h, alive)
     answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
     seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
-    sup = _halves(losses.l_sup(a, y, k, task) for a, k in zip(answers, seen, strict=True))
+    truth = y if taught is None else taught
+    sup = _halves(losses.l_sup(a, truth, k, task) for a, k in zip(answers, seen, strict=True))
     distil = torch.zeros_like(sup)
     if taught is not None:
         unseen = [~labelled & present[:, i] for i in range(m)] + [~labelled, ~labelled]
         distil = _halves(
-            losses.l_sup(a, taught, k, task) for a, k in zip(answers, unseen, strict=True)
+            losses.l_sup(a, truth, k, task) for a, k in zip(answers, unseen, strict=True)
         )
 
     with torch.no_grad():
@@ -184,8 +185,8 @@ def _loss(
     rec = losses.l_rec(out.h, model.reconstruct(out.h, out.z), present)
     loss = sup + config.alpha * pu.loss + config.beta * rec + config.delta * distil
 
-    truth = y.isfinite() if y.is_floating_point() else y >= 0
-    judged = ~labelled & truth.reshape(len(y), -1).all(1)
+    held_back = y.isfinite() if y.is_floating_point() else y >= 0
+    judged = ~labelled & held_back.reshape(len(y), -1).all(1)
     hits = (losses.pseudo_hits(guess, y, task) * judged).sum() / judged.sum().clamp(min=1)
     terms = {
         "loss": loss.detach(),

@@ -23,12 +23,15 @@ from robult_edge.modality import ModalitySpec
 from robult_edge.nn.minirocket import LENGTH, MiniRocket
 from robult_edge.task import Task
 from train.config import TrainConfig
+from train.doubt import doubted
 from train.manifold import deformation, laplacian
 from train.plan import FITTED_TO, Plan
 
 FEATURES = 84 * 24
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
+MANY = 0.5
+"""Share of windows that must be labelled before labels are doubted: of few, none can be spared."""
 STRENGTHS = (0.3, 1.0, 3.0)
 """Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
 PENALTIES = np.logspace(-4, 2, 13)
@@ -39,17 +42,19 @@ CHUNK = 512
 
 
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
-    """What the ridge says of unlabelled windows to each model that a cross-fit trains.
+    """What each model that a cross-fit trains is to say of every window.
 
-    Of the fold left out it knows where windows lie, and no label.
+    Of an unlabelled one what the ridge says; of a labelled one its label, which is doubted where
+    at least ``MANY`` are known. Of the fold left out the ridge knows where windows lie, and no
+    label.
 
     Returns:
-        Per fold left out, ``plan.everything`` for none: [N, K] float32 probabilities or values;
-        zeros where labels are known.
+        Per fold left out, ``plan.everything`` for none: [N, K] float32 probabilities or values.
     """
     rng = np.random.default_rng([config.seed, 5])
     known = np.sort(rng.permutation(np.flatnonzero(plan.known))[:LABELLED])
-    unknown = np.flatnonzero(~plan.known)
+    scarce = plan.known.mean() < MANY
+    unknown = np.flatnonzero(~plan.known) if scarce else np.setdiff1d(np.arange(len(plan.y)), known)
     learned = np.concatenate([known, np.sort(rng.permutation(unknown)[: MOST - len(known)])])
     y, n = plan.y[known], len(known)
     kernel = Kernel(plan, learned, rng)
@@ -68,7 +73,19 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     for rows, products in chain([(learned[n:], among[n:])], elsewhere):
         for fold, (strength, answer) in fits.items():
             said[fold][rows] = answer(products @ smooth[strength])
+    label = probabilities(plan.y, plan.classes, plan.task)
+    for fold, (_, answer) in fits.items():
+        mine = plan.known & (plan.fold != fold)
+        said[fold][known[mine[known]]] = answer.unseen
+        said[fold][mine] = (
+            label[mine] if scarce else doubted(said[fold][mine], label[mine], plan.task)
+        )
     return said
+
+
+def probabilities(y: np.ndarray, classes: int, task: Task) -> np.ndarray:
+    """Labels [N] or [N, K] as answers [N, K] that are sure of them."""
+    return np.eye(classes)[y] if task == "classification" else y
 
 
 def chunks(rows: np.ndarray) -> list[np.ndarray]:
@@ -143,6 +160,8 @@ class Ridge:
         weights: [n, K].
         middle: [K], what it says of nothing.
         temperature: of its scores.
+        unseen: its answers to the windows it was fitted to, each left out; its label of the only
+            one of a class.
         cost: squared error of its scores on windows left out, summed; 0 where none can be.
         task: what is asked.
     """
@@ -150,6 +169,7 @@ class Ridge:
     weights: np.ndarray
     middle: np.ndarray
     temperature: float
+    unseen: np.ndarray
     cost: float
     task: Task
 
@@ -172,11 +192,8 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
         task: what is asked.
     """
     y = y[mine]
-    targets = {
-        "classification": lambda: 2 * np.eye(classes)[y] - 1,
-        "multilabel": lambda: 2.0 * y - 1,
-        "regression": lambda: y.astype(float),
-    }[task]()
+    label = probabilities(y, classes, task)
+    targets = label.astype(float) if task == "regression" else 2.0 * label - 1
     middle = targets.mean(0)
     asked = np.ones(len(y), bool)
     if task == "classification":
@@ -194,5 +211,6 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
     weights = np.zeros((len(mine), targets.shape[1]))
     weights[mine] = best
     sharp = 1.0 if task == "regression" else SHARPNESS
-    temperature = fit_temperature(sharp * unseen[asked], y[asked], LOG_LOSSES[task])
-    return Ridge(weights, middle, temperature / sharp, least, task)
+    temperature = fit_temperature(sharp * unseen[asked], y[asked], LOG_LOSSES[task]) / sharp
+    answers = np.where(asked[:, None], fusion.LINKS[task](unseen / temperature), label)
+    return Ridge(weights, middle, temperature, answers, least, task)

@@ -42,10 +42,11 @@ class Conv1d(nn.Module):
 class Rocket(nn.Module):
     """MiniRocket's fixed features beside the learned ones of `Conv1d`.
 
-    The fixed ones see details that a young convolution does not, the learned ones are sturdier
-    under noise. Fixed ones are many, and the same from the first step on: what is made of them
-    begins at nothing, and slowly, so that they do not drown the others. One that lies further out
-    than in training, as under noise, counts as three of its spreads.
+    The fixed ones see details that a young convolution does not, and are many, and the same from
+    the first step on: what is made of them begins at nothing, and slowly, so that they do not drown
+    the learned ones. They cannot learn to withstand noise; what is made of them can. So while
+    training, one window in four reaches them with noise of 2 to 50 % of a channel's spread. A
+    feature that lies further out than in training counts as three of its spreads.
     """
 
     def __init__(self, spec: ModalitySpec, d: int) -> None:
@@ -57,8 +58,9 @@ class Rocket(nn.Module):
         self.project = nn.Sequential(nn.Dropout(0.5), made)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, T] → [B, d]."""
-        return self.learned(x) + self.project(self.fixed(x).clamp(-3, 3) / 4)
+        """x [B, C, T], each channel's spread 1, → [B, d]."""
+        seen = _noisy(x) if self.training else x
+        return self.learned(x) + self.project(self.fixed(seen).clamp(-3, 3) / 4)
 
 
 class Gru(nn.Module):
@@ -137,6 +139,12 @@ class Conv2d(nn.Module):
         return self.project(torch.cat([found.mean((2, 3)), found.amax((2, 3))], 1))
 
 
+def _noisy(x: Tensor) -> Tensor:
+    """x [B, C, T] with noise in one window of four, 0.02 to 0.5 strong, one octave like another."""
+    level, chosen = torch.rand(2, len(x), 1, 1, device=x.device)
+    return x + torch.randn_like(x) * 0.02 * 25**level * (chosen < 0.25)
+
+
 def _conv(convolution: nn.Module, norm: nn.Module) -> tuple[nn.Module, ...]:
     return convolution, norm, nn.ReLU()
 
@@ -158,17 +166,13 @@ def default_encoder(spec: ModalitySpec) -> str:
 
 
 def suitable(spec: ModalitySpec) -> tuple[str, ...]:
-    """Encoders for windows of a modality's shape, the one to try first first.
-
-    On clean windows `Rocket` is level or ahead (docs/RESULTS.md), at 3.5 times the cost; noise of
-    a fifth of a channel's spread takes more from it than it wins.
-    """
+    """Encoders for windows of a modality's shape, the one to try first first."""
     if spec.size is not None:
         return "conv2d", "mlp"
     if spec.window < 8:
         return ("mlp",)
     long = ("rocket",) if spec.window >= 32 else ()
-    return "conv1d", *long, "transformer", "gru", "mlp"
+    return *long, "conv1d", "transformer", "gru", "mlp"
 
 
 def build(name: str, spec: ModalitySpec, d: int) -> nn.Module:

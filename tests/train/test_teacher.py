@@ -39,7 +39,32 @@ def test_it_names_what_it_was_not_told(plan: Plan, said: dict[int, np.ndarray]) 
     assert right(plan, said[everything], ~plan.known) > 0.6  # a coin says 0.33
     for answers in said.values():
         np.testing.assert_allclose(answers[~plan.known].sum(1), 1, rtol=1e-5)
-        assert not answers[plan.known].any()
+
+
+def test_few_labels_are_taken_at_their_word(plan: Plan, said: dict[int, np.ndarray]) -> None:
+    for fold, answers in said.items():
+        mine = plan.known & (plan.fold != fold)
+        np.testing.assert_array_equal(answers[mine], np.eye(3)[plan.y[mine]])
+        assert not answers[plan.known & ~mine].any()
+
+
+@pytest.mark.parametrize("most", [100, 1500])
+def test_of_many_labels_the_wrong_ones_are_doubted(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.teacher.LABELLED", most)
+    config = replace(CONFIG, labels=0.8)
+    many = make_plan(
+        load("synthetic:windows=800,modalities=2,groups=8,redundant=1,unique=0"), config
+    )
+    rng = np.random.default_rng(0)
+    wrong = many.known & (rng.random(len(many.y)) < 0.2)
+    label = np.where(wrong, (many.y + rng.integers(1, 4, len(many.y))) % 4, many.y)
+    for fold, answers in teach(replace(many, y=label), config).items():
+        believed = answers[np.arange(len(label)), label]
+        mine = many.known & (many.fold != fold)
+        assert believed[mine & wrong].mean() < 0.7
+        assert believed[mine & ~wrong].mean() > 0.9
 
 
 def test_labels_of_the_fold_left_out_change_nothing(

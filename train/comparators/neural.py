@@ -73,7 +73,7 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
     With ``config.delta`` the network is given Robult's teacher too: what that names an unlabelled
     window counts as its label, in whatever loss the method has.
     """
-    taught = teach(plan, config) if config.delta and not plan.known.all() else {}
+    taught = teach(plan, config) if config.delta else {}
     rows = np.flatnonzero(plan.judged)
     y = plan.y[rows]
     fair = (1 / np.bincount(y, minlength=plan.classes).clip(1))[y]
@@ -118,7 +118,7 @@ def train(
     )
     present, y = torch.from_numpy(plan.present), plan.y
     if taught is not None:
-        y = np.where(plan.known, y, taught.argmax(1))
+        y = taught.argmax(1)
     mine = plan.fold != fold
     for epoch in range(config.epochs):
         seed = loop.derived_seed(config.seed, fold, epoch + 1)

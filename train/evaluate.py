@@ -29,6 +29,7 @@ from train import score
 from train.grid import (
     COSTS,
     DATASETS,
+    ENCODERS,
     METHODS,
     NOISE,
     QUICK,
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         methods=tuple(options.methods or grid.methods),
         labels=tuple(options.labels or grid.labels),
         seeds=options.seeds or grid.seeds,
+        encoder=options.encoder or grid.encoder,
     )
     try:
         out = options.out or ROOT / "results" / ("quick" if options.quick else "full")
@@ -103,7 +105,8 @@ def run(cell: Cell, grid: Grid, out: Path) -> None:
     from train.comparators.methods import METHODS as methods
 
     dataset = split(load(source(cell.dataset)), cell.seed)
-    config = replace(grid.config, labels=cell.labels, seed=cell.seed, **changes(cell, dataset))
+    changed = changes(cell, dataset, grid.encoder)
+    config = replace(grid.config, labels=cell.labels, seed=cell.seed, **changed)
     plan = crossfit.make_plan(dataset, config)
     if cell.variant.startswith("missing="):
         shares = missing_shares(cell.variant, len(plan.modalities))
@@ -136,8 +139,9 @@ def split(dataset: Dataset, seed: int) -> Dataset:
 
 def _same_settings(grid: Grid, out: Path) -> None:
     """Write down how ``out`` is trained, or refuse to mix it with something else."""
+    short = grid.config == QUICK.config
     now = msgspec.json.decode(
-        msgspec.json.encode({"short": grid.config == QUICK.config, "rates": grid.rates})
+        msgspec.json.encode({"short": short, "rates": grid.rates, "encoder": grid.encoder})
     )
     now |= msgspec.json.decode(msgspec.json.encode(asdict(grid.config)))
     if not (out / SETTINGS).exists():
@@ -200,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Robult and its comparators on the same splits, encoders, labels and search.",
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="two data sets, 5 %% of the labels, two seeds")
+    add("--quick", action="store_true", help="two data sets, 5 %% of the labels, two seeds, conv1d")
     add("--datasets", nargs="+", metavar="NAME", help=", ".join(DATASETS) + ", or a TOML")
     add("--methods", nargs="+", choices=METHODS)
     add("--labels", nargs="+", type=float, metavar="SHARE")
@@ -212,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=sorted({c.variant for c in Grid(seeds=1).cells()}),
         help="these alone: default, taught, " + ", ".join(Grid().variants) + ", missing=<share>",
     )
+    add("--encoder", choices=ENCODERS, help="of all methods, wherever it suits the windows")
     add("--out", type=Path, help="folder of the JSON files (default: results/quick or /full)")
     add("--workers", type=int, default=2, help="processes side by side")
     return parser

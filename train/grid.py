@@ -41,7 +41,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "classifier=z": {"classifier_input": "z"},
 }
 """Variants of Robult by what they change; the fusion rule is varied in every run anyway."""
-ENCODERS = ("conv1d", "gru", "transformer", "mlp")
+ENCODERS = ("rocket", "conv1d", "gru", "transformer", "mlp")
 MISSING = (0.3, 0.6, 0.9)
 MANY = 0.5
 """Share of the labels with which supervised late fusion is set against Robult with ``FEW``."""
@@ -90,6 +90,7 @@ class Grid:
         missing: methods that also run with samples missing in training, at 5 % of the labels.
         taught: comparators that also run with Robult's teacher, at 5 % of the labels.
         only: the variants to run of all these; every one if empty.
+        encoder: of all methods, wherever it suits the windows; each window's default if empty.
         rates: learning rates searched.
         config: everything else.
     """
@@ -102,6 +103,7 @@ class Grid:
     missing: tuple[str, ...] = METHODS
     taught: tuple[str, ...] = ("supervised", "early", "gmc", "actionmae", "shaspec")
     only: tuple[str, ...] = ()
+    encoder: str = ""
     rates: tuple[float, ...] = (5e-4, 2e-3)
     config: TrainConfig = field(default_factory=lambda: TrainConfig(workers=1, device="cpu"))
 
@@ -134,11 +136,13 @@ QUICK = Grid(
     variants=(),
     missing=(),
     taught=("supervised",),
+    encoder="conv1d",
     rates=(4e-3,),
     config=TrainConfig(workers=1, device="cpu", folds=3, epochs=8, steps=32, batch_labelled=32),
 )
-"""Meant for ten minutes on two idle cores: one learning rate for all, and trainings a fifth as
-long as they should be, which sets networks back against MiniRocket + ridge, a formula."""
+"""Meant for ten minutes on two idle cores: one learning rate for all, an encoder a third as dear as
+the default, and trainings a fifth as long as they should be, which sets networks back against
+MiniRocket + ridge, a formula."""
 
 
 def source(name: str) -> str:
@@ -147,14 +151,16 @@ def source(name: str) -> str:
     return str(ROOT / known) if known.endswith(".toml") else known or name
 
 
-def changes(cell: Cell, dataset: Dataset) -> dict[str, Any]:
-    """Settings that a cell changes."""
-    if cell.method != "robult":
-        return {} if cell.variant == "taught" else {"delta": 0.0}
+def changes(cell: Cell, dataset: Dataset, encoder: str) -> dict[str, Any]:
+    """Settings that a cell changes, in a grid of this encoder."""
+    from robult_edge.nn.encoders import suitable  # torch is for the processes that train
+
     kind, _, value = cell.variant.partition("=")
-    if kind == "encoder":
-        return {"encoders": {m.name: value for m in dataset.modalities}}
-    return ABLATIONS.get(cell.variant, {})
+    encoder = value if kind == "encoder" else encoder
+    encoders = {m.name: encoder for m in dataset.modalities if encoder in suitable(m)}
+    if cell.method == "robult":
+        return {"encoders": encoders} | ABLATIONS.get(cell.variant, {})
+    return {"encoders": encoders} | ({} if cell.variant == "taught" else {"delta": 0.0})
 
 
 def missing_shares(variant: str, m: int) -> np.ndarray:

@@ -111,6 +111,8 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
     seeds = max(len(s) for s in runs.values())
     short = bool(settings["short"])
     command = f"python -m train.evaluate{' --quick' if short else ''}"
+    if short and settings["encoder"] != QUICK.encoder:
+        command += f" --encoder {settings['encoder']}"
     rates = ", ".join(f"{rate:g}" for rate in settings["rates"])
     lines = ["# Results", "", f"Made by `{command}` and `python -m train.report {results}`."]
     if short:
@@ -128,7 +130,8 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
         lines.append(f"It holds {done} of the full form's {whole} trainings.")
     lines += [
         f"{seeds} seeds at most, each with test groups of its own; {settings['folds']} folds; at "
-        f"most {settings['epochs']} epochs of {settings['steps']} steps; learning rates {rates}.",
+        f"most {settings['epochs']} epochs of {settings['steps']} steps; learning rates {rates}; "
+        f"encoders: {settings['encoder'] or 'the defaults'}.",
         "",
     ]
     return lines

@@ -96,6 +96,23 @@ def test_a_comparator_is_given_the_teacher_only_when_asked(monkeypatch, tmp_path
     assert given["early", "taught"] == given["robult", "default"] > 0
 
 
+def test_all_methods_have_the_encoder_that_is_asked_for_where_it_suits(monkeypatch, tmp_path):
+    given = {}
+
+    def fit(plan, config, rates):
+        given[cell.method, cell.variant] = config.encoders
+        return Fitted(lambda windows, there: {}, {}, {})
+
+    monkeypatch.setattr("train.comparators.methods.METHODS", {m: fit for m in METHODS})
+    cells = [(m, "default") for m in METHODS] + [("robult", "encoder=gru")]
+    for encoder, expected in (("rocket", "rocket"), ("conv2d", None), ("", None)):
+        for cell in (Cell(SOURCE, 0.3, 0, m, v) for m, v in cells):
+            run(cell, dataclasses.replace(GRID, encoder=encoder), tmp_path)
+        assert given.pop(("robult", "encoder=gru")) == {"s0": "gru", "s1": "gru"}
+        same = {"s0": expected, "s1": expected} if expected else {}
+        assert all(encoders == same for encoders in given.values())
+
+
 def test_other_settings_do_not_mix_into_a_folder(out):
     with pytest.raises(RobultError, match="holds results with rates"):
         evaluate(dataclasses.replace(GRID, rates=(1e-2,)), out, 1, Console(quiet=True))

@@ -30,6 +30,7 @@ def results(tmp_path):
     folder = tmp_path / "quick"
     folder.mkdir()
     settings = {"short": True, "rates": [0.001], "folds": 3, "epochs": 10, "steps": 20}
+    settings["encoder"] = "conv1d"
     (folder / "settings.json").write_text(json.dumps(settings))
 
     def write(method, rule, variant, seed, scored):

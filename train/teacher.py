@@ -4,8 +4,10 @@ From few labels a young network names unlabelled windows badly, and then learns 
 A ridge on fixed features needs no training: it is a formula, and of *other windows of the same
 groups* it is right far more often, the more so as it is made smooth along unlabelled windows
 (`train.manifold`). So it is asked once, before training, and every branch and the head learn to
-say what it said. It is no model for deployment: it needs all its sensors, and noise of a fifth of a
-channel's spread undoes it. What learns from it is judged on other groups.
+say what it said. Where most windows are labelled it is asked about those too, each by a fit that
+did not learn from its label, and so finds labels to doubt (`train.doubt`). It is no model for
+deployment: it needs all its sensors, and noise of a fifth of a channel's spread undoes it. What
+learns from it is judged on other groups.
 """
 
 from __future__ import annotations

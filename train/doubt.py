@@ -6,8 +6,10 @@ import numpy as np
 
 from robult_edge.task import Task
 
-LEAST = 1e-3
-"""Share of labels that may be wrong at least, and of chance that any answer has."""
+FEW = 0.1
+"""Share of labels that must be at odds: of fewer, the fault may as well be the other side's."""
+SURE = 1 - 1e-3
+"""No answer is surer than this."""
 
 
 def doubted(said: np.ndarray, label: np.ndarray, task: Task) -> np.ndarray:
@@ -24,16 +26,16 @@ def doubted(said: np.ndarray, label: np.ndarray, task: Task) -> np.ndarray:
         task: what is asked.
 
     Returns:
-        [n, K] probabilities.
+        [n, K] probabilities; ``label`` itself where ε is below ``FEW``.
     """
     if task == "regression":
         return label
-    said = said.clip(LEAST, 1 - LEAST)
-    if task == "multilabel":
-        epsilon = max(LEAST, float(((said > 0.5) != (label > 0.5)).mean()))
-        yes = said * np.where(label > 0.5, 1 - epsilon, epsilon)
-        no = (1 - said) * np.where(label > 0.5, epsilon, 1 - epsilon)
-        return yes / (yes + no)
-    epsilon = max(LEAST, float((said.argmax(1) != label.argmax(1)).mean()))
-    joint = said * np.where(label > 0.5, 1 - epsilon, epsilon / (label.shape[1] - 1))
-    return joint / joint.sum(1, keepdims=True)
+    one = task == "classification"
+    at_odds = said.argmax(1) != label.argmax(1) if one else (said > 0.5) != (label > 0.5)
+    epsilon = at_odds.mean()
+    if epsilon < FEW:
+        return label
+    said = said.clip(1 - SURE, SURE)
+    likely = np.where(label > 0.5, 1 - epsilon, epsilon / (label.shape[1] - 1 if one else 1))
+    yes = said * likely
+    return yes / (yes.sum(1, keepdims=True) if one else yes + (1 - said) * (1 - likely))

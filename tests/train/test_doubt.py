@@ -35,10 +35,14 @@ def test_a_label_at_odds_with_a_teacher_as_sure_as_labels_are_is_half_believed(
     np.testing.assert_allclose(believed[~wrong], 0.94, atol=0.01)
 
 
-def test_a_teacher_that_agrees_leaves_labels_as_they_are(rng: np.random.Generator) -> None:
-    label = np.eye(3)[rng.integers(3, size=200)]
-    said = 0.4 * label + 0.2  # right each time, and unsure
-    np.testing.assert_allclose(doubted(said, label, "classification"), label, atol=1e-3)
+@pytest.mark.parametrize(("wrong", "doubts"), [(30, False), (50, True)])
+def test_a_few_labels_at_odds_are_no_reason_to_doubt(
+    wrong: int, doubts: bool, rng: np.random.Generator
+) -> None:
+    truth = rng.integers(3, size=400)
+    label = np.eye(3)[np.where(np.arange(400) < wrong, (truth + 1) % 3, truth)]
+    believed = doubted(0.7 * np.eye(3)[truth] + 0.1, label, "classification")
+    assert (believed is not label) == doubts
 
 
 def test_an_answer_that_is_dead_sure_and_a_label_make_a_number() -> None:

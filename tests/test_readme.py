@@ -27,7 +27,7 @@ def blocks(language: str, containing: str = "") -> list[str]:
     return [code for kind, code in BLOCKS if kind == language and containing in code]
 
 
-def run(command: list[str], where: Path, timeout_s: float = 120) -> str:
+def run(command: list[str], where: Path, timeout_s: float = 300) -> str:
     """Output of a command that must succeed."""
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=where, env=ENVIRONMENT, timeout=timeout_s

@@ -97,7 +97,8 @@ def test_truth_outside_the_budget_changes_nothing(tmp_path):
 
 def test_synergy_is_learned_by_the_head_alone(tmp_path):
     source = "synthetic:modalities=2,classes=2,redundant=0,unique=0,synergy=1"
-    config = TrainConfig(epochs=10, folds=2, workers=1, device="cpu")
+    encoders = {"s0": "conv1d", "s1": "conv1d"}
+    config = TrainConfig(epochs=10, folds=2, workers=1, device="cpu", encoders=encoders)
     data = load(source)
     plan = crossfit.make_plan(data, config)  # folds 0 and 1; 2 is everything
     loop.train_fold(plan, config, 2, tmp_path / "folds", silent)

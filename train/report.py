@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def render(results: Path, out: Path) -> None:
-    """Write ``out`` and, in a folder ``results`` beside it, the plots."""
+    """Write ``out``, say RESULTS.md, and in a folder ``results`` beside it the plots."""
     runs, settings = read(results), msgspec.json.decode((results / SETTINGS).read_bytes())
-    pictures = out.parent / "results"
+    pictures = out.parent / out.stem.lower()
     pictures.mkdir(parents=True, exist_ok=True)
     text = [*_head(results, settings, runs), *_reading(), *_overview(runs)]
     for dataset, labels in dict.fromkeys((d, n) for d, n, _, _ in runs):
@@ -82,7 +82,7 @@ def render(results: Path, out: Path) -> None:
         if labels == FEW:
             text += _efficiency(own, runs.get((dataset, MANY, "late", "default"), {}))
         text += _calibration(own) + _noise(own)
-        text += [f"![accuracy and noise](results/{picture})", ""]
+        text += [f"![accuracy and noise]({pictures.name}/{picture})", ""]
         text += _variants(runs, dataset, labels)
     if (results / COSTS).exists():
         text += _costs(msgspec.json.decode((results / COSTS).read_bytes()))

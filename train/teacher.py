@@ -111,7 +111,10 @@ class Kernel:
         self._plan = plan
         self._features = []
         for m, there in zip(plan.modalities, plan.present.T, strict=True):
-            rows = np.sort(rng.permutation(np.flatnonzero(there))[:FITTED_TO])
+            rows = rng.permutation(np.flatnonzero(there))
+            # Half at most: features that are 0 on average over all known windows, as targets are,
+            # tell what is said of the one left out.
+            rows = np.sort(rows[: min(FITTED_TO, -(-len(rows) // 2))])
             self._features.append(_features(m, plan.windows[m.name][rows], rng))
         self._learned = np.concatenate([self._of(rows) for rows in chunks(learned)])
 

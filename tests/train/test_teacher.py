@@ -67,6 +67,14 @@ def test_of_many_labels_the_wrong_ones_are_doubted(
         assert believed[mine & ~wrong].mean() > 0.9
 
 
+def test_what_a_ridge_cannot_know_is_no_reason_to_doubt() -> None:
+    xor = load("synthetic:windows=400,modalities=3,redundant=0,unique=0,synergy=1")
+    plan = make_plan(xor, replace(CONFIG, labels=1.0))
+    for fold, answers in teach(plan, CONFIG).items():
+        mine = plan.fold != fold
+        np.testing.assert_array_equal(answers[mine], np.eye(4)[plan.y[mine]])
+
+
 def test_labels_of_the_fold_left_out_change_nothing(
     plan: Plan, said: dict[int, np.ndarray]
 ) -> None:

@@ -131,7 +131,7 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
     lines += [
         f"{seeds} seeds at most, each with test groups of its own; {settings['folds']} folds; at "
         f"most {settings['epochs']} epochs of {settings['steps']} steps; learning rates {rates}; "
-        f"encoders: {settings['encoder'] or 'the defaults'}.",
+        f"encoders: {settings['encoder'] or 'the default'}, wherever it suits the windows.",
         "",
     ]
     return lines

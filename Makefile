@@ -43,7 +43,8 @@ fuzz-guided: venv  ## for nights: ten minutes of bytes that look for new ways th
 	$(BIN)/python -m benchmarks.guided --minutes 10
 
 bundle: venv  ## make the shipped bundle export/engines/ again
-	$(BIN)/python -m train --dataset watch --labels 1 --out runs/watch
+	$(BIN)/python -m train --dataset watch --labels 1 --encoder acc=conv1d --encoder gyro=conv1d \
+		--out runs/watch
 	$(BIN)/python -m export runs/watch --out export
 
 results: venv  ## the comparison with other methods, short form, into docs/RESULTS.md

@@ -79,38 +79,38 @@ def test_ten_times_the_labels_go_to_late_fusion_alone():
     assert [(c.method, c.variant) for c in cells if c.labels == 0.5] == [("supervised", "default")]
 
 
-def test_a_comparator_is_given_the_teacher_only_when_asked(monkeypatch, tmp_path):
-    given = {}
+@pytest.fixture
+def settings(monkeypatch):
+    """What each run trains with; none does."""
+    seen = []
 
     def fit(plan, config, rates):
-        given[cell.method, cell.variant] = config.delta
+        seen.append(config)
         return Fitted(lambda windows, there: {}, {}, {})
 
     monkeypatch.setattr("train.comparators.methods.METHODS", {m: fit for m in METHODS})
-    for cell in (
-        Cell(SOURCE, 0.3, 0, m, v) for m in ("early", "robult") for v in ("default", "taught")
-    ):
-        if (cell.method, cell.variant) != ("robult", "taught"):
-            run(cell, GRID, tmp_path)
-    assert not given["early", "default"]
-    assert given["early", "taught"] == given["robult", "default"] > 0
+    return seen
 
 
-def test_all_methods_have_the_encoder_that_is_asked_for_where_it_suits(monkeypatch, tmp_path):
-    given = {}
+def test_a_comparator_is_given_the_teacher_only_when_asked(settings, tmp_path):
+    for method, variant in (("early", "default"), ("early", "taught"), ("robult", "default")):
+        run(Cell(SOURCE, 0.3, 0, method, variant), GRID, tmp_path)
+    alone, taught, robult = (config.delta for config in settings)
+    assert not alone
+    assert taught == robult > 0
 
-    def fit(plan, config, rates):
-        given[cell.method, cell.variant] = config.encoders
-        return Fitted(lambda windows, there: {}, {}, {})
 
-    monkeypatch.setattr("train.comparators.methods.METHODS", {m: fit for m in METHODS})
-    cells = [(m, "default") for m in METHODS] + [("robult", "encoder=gru")]
-    for encoder, expected in (("rocket", "rocket"), ("conv2d", None), ("", None)):
-        for cell in (Cell(SOURCE, 0.3, 0, m, v) for m, v in cells):
-            run(cell, dataclasses.replace(GRID, encoder=encoder), tmp_path)
-        assert given.pop(("robult", "encoder=gru")) == {"s0": "gru", "s1": "gru"}
-        same = {"s0": expected, "s1": expected} if expected else {}
-        assert all(encoders == same for encoders in given.values())
+@pytest.mark.parametrize(("encoder", "suits"), [("rocket", True), ("conv2d", False), ("", False)])
+def test_all_methods_have_the_encoder_that_is_asked_for_where_it_suits(
+    settings, tmp_path, encoder, suits
+):
+    grid = dataclasses.replace(GRID, encoder=encoder)
+    for method in METHODS:
+        run(Cell(SOURCE, 0.3, 0, method), grid, tmp_path)
+    same = {"s0": encoder, "s1": encoder} if suits else {}
+    assert all(config.encoders == same for config in settings)
+    run(Cell(SOURCE, 0.3, 0, "robult", "encoder=gru"), grid, tmp_path)
+    assert settings[-1].encoders == {"s0": "gru", "s1": "gru"}
 
 
 def test_other_settings_do_not_mix_into_a_folder(out):

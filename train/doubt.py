@@ -6,7 +6,7 @@ import numpy as np
 
 from robult_edge.task import Task
 
-FEW, MANY = 0.1, 0.3
+AT_ODDS = 0.1, 0.3
 """Shares of labels at odds between which they are doubted. Of fewer, the fault may as well be the
 other side's; of more it is: a ridge that is wrong so often, on XOR say, has no word in it."""
 SURE = 1 - 1e-3
@@ -27,14 +27,15 @@ def doubted(said: np.ndarray, label: np.ndarray, task: Task) -> np.ndarray:
         task: what is asked.
 
     Returns:
-        [n, K] probabilities; ``label`` itself where ε is not between ``FEW`` and ``MANY``.
+        [n, K] probabilities; ``label`` itself where ε is not within ``AT_ODDS``.
     """
     if task == "regression":
         return label
     one = task == "classification"
     at_odds = said.argmax(1) != label.argmax(1) if one else (said > 0.5) != (label > 0.5)
     epsilon = at_odds.mean()
-    if not FEW <= epsilon <= MANY:
+    least, most = AT_ODDS
+    if not least <= epsilon <= most:
         return label
     said = said.clip(1 - SURE, SURE)
     likely = np.where(label > 0.5, 1 - epsilon, epsilon / (label.shape[1] - 1 if one else 1))

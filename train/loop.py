@@ -185,8 +185,8 @@ def _loss(
     rec = losses.l_rec(out.h, model.reconstruct(out.h, out.z), present)
     loss = sup + config.alpha * pu.loss + config.beta * rec + config.delta * distil
 
-    held_back = y.isfinite() if y.is_floating_point() else y >= 0
-    judged = ~labelled & held_back.reshape(len(y), -1).all(1)
+    exists = y.isfinite() if y.is_floating_point() else y >= 0
+    judged = ~labelled & exists.reshape(len(y), -1).all(1)
     hits = (losses.pseudo_hits(guess, y, task) * judged).sum() / judged.sum().clamp(min=1)
     terms = {
         "loss": loss.detach(),

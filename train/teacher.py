@@ -32,8 +32,8 @@ from train.plan import FITTED_TO, Plan
 FEATURES = 84 * 24
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
-MANY = 0.5
-"""Share of windows that must be labelled before labels are doubted: of few, none can be spared."""
+SCARCE = 0.5
+"""Below this share of windows labelled, labels are taken at their word: none can be spared."""
 STRENGTHS = (0.3, 1.0, 3.0)
 """Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
 PENALTIES = np.logspace(-4, 2, 13)
@@ -47,15 +47,15 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     """What each model that a cross-fit trains is to say of every window.
 
     Of an unlabelled one what the ridge says; of a labelled one its label, which is doubted where
-    at least ``MANY`` are known. Of the fold left out the ridge knows where windows lie, and no
-    label.
+    labels are not ``SCARCE``. Of the fold left out the ridge knows where windows lie, and no label;
+    what stands there at labelled windows is for nobody.
 
     Returns:
         Per fold left out, ``plan.everything`` for none: [N, K] float32 probabilities or values.
     """
     rng = np.random.default_rng([config.seed, 5])
     known = np.sort(rng.permutation(np.flatnonzero(plan.known))[:LABELLED])
-    scarce = plan.known.mean() < MANY
+    scarce = plan.known.mean() < SCARCE
     unknown = np.flatnonzero(~plan.known) if scarce else np.setdiff1d(np.arange(len(plan.y)), known)
     learned = np.concatenate([known, np.sort(rng.permutation(unknown)[: MOST - len(known)])])
     y, n = plan.y[known], len(known)

@@ -13,6 +13,8 @@ from robult_edge.task import Task
 
 NEVER = 1e9
 """A conflict threshold that nothing exceeds, where no window shows all sensors together."""
+CLEAR = 2.0
+"""Standard errors by which a smaller subset's rule has to be better to be taken (McNemar)."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,11 @@ def _mean_weights(mask: int, m: int) -> np.ndarray:
 def _pool_row(
     here: Answers, mask: int, temperatures: np.ndarray, smaller: list[SubsetFit], task: Task
 ) -> SubsetFit:
-    """The pool of ``mask``, or the rule of a smaller subset where that scored better.
+    """The pool of ``mask``, or the rule of a smaller subset where that was clearly better.
 
-    So a subset never loses to its best member, or to a smaller subset of itself, out of fold. The
-    fit begins with what its smaller subsets weigh on average, and stays there where no window
+    So no subset clearly loses to its best member, or to a smaller subset of itself, out of fold.
+    A rule that was better by a window or two was lucky: taken as well, it loses on unseen groups.
+    The fit begins with what its smaller subsets weigh on average, and stays there where no window
     shows all of ``mask``: with many holes in training that is so of all large subsets.
     """
     m = here.branch.shape[1]
@@ -157,16 +160,18 @@ def _pool_row(
     best = SubsetFit(mask, weights, 0.0)
     if not len(here.y):
         return best
-    best_score = _score(y, weights, here.y, task)
+    mine, most = _scores(y, weights, here.y, task), CLEAR
     for rule in rules:
-        score = _score(tempered(here, rule.uses, temperatures), rule.weights, here.y, task)
-        if score > best_score:
-            best, best_score = rule, score
+        members = tempered(here, rule.uses, temperatures)
+        more = _scores(members, rule.weights, here.y, task) - mine
+        errors = more.sum() / max(np.sqrt(np.square(more).sum()), 1e-9)
+        if errors > most:
+            best, most = rule, errors
     return best
 
 
-def _score(y: np.ndarray, weights: np.ndarray, truth: np.ndarray, task: Task) -> float:
-    return metrics.score(task, fusion.pool(y, weights, fusion.LINKS[task]), truth)
+def _scores(y: np.ndarray, weights: np.ndarray, truth: np.ndarray, task: Task) -> np.ndarray:
+    return metrics.each(task, fusion.pool(y, weights, fusion.LINKS[task]), truth)
 
 
 def _head_temperature(oof: Answers, log_loss: calibration.LogLoss) -> float:

@@ -28,6 +28,20 @@ def score(task: Task, answer: np.ndarray, y: np.ndarray) -> float:
     return float(r2(answer, y).mean())
 
 
+def each(task: Task, answer: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How good the answer to each window is, [N], higher is better: right or wrong (1 or 0), the
+    share of its labels that are right, or less its mean squared error.
+
+    Args:
+        task, answer, y: as in `score`.
+    """
+    if task == "classification":
+        return (answer.argmax(1) == y).astype(float)
+    if task == "multilabel":
+        return ((answer >= 0.5) == y).mean(1)
+    return -np.square(answer - y).mean(1)
+
+
 def accuracy(predicted: np.ndarray, y: np.ndarray) -> float:
     """Share of equal entries of two [N] integer arrays."""
     return float(np.mean(predicted == y))

@@ -94,3 +94,13 @@ def test_a_perfect_answer_has_score_one_and_a_wrong_one_less(task: metrics.Task)
     right = np.eye(2)[y] if task == "classification" else y
     assert metrics.score(task, right, y) == 1
     assert metrics.score(task, 1 - right, y) < 0.5
+
+
+def test_what_each_window_scores():
+    p = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]])
+    y = np.array([0, 1, 1])
+    np.testing.assert_array_equal(metrics.each("classification", p, y), [1, 1, 0])
+    labels = np.array([[1, 0], [1, 1], [0, 1]])
+    np.testing.assert_array_equal(metrics.each("multilabel", p, labels), [1, 0.5, 0])
+    values = p - np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0]])
+    np.testing.assert_allclose(metrics.each("regression", p, values), [0, -0.5, -5])

@@ -14,7 +14,7 @@ from robult_edge.task import Task
 NEVER = 1e9
 """A conflict threshold that nothing exceeds, where no window shows all sensors together."""
 CLEAR = 2.0
-"""Standard errors by which a smaller subset's rule has to be better to be taken (McNemar)."""
+"""Lead in standard errors that a smaller subset's rule needs to be taken; of classes, McNemar's."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,9 @@ def _pool_row(
     for rule in rules:
         members = tempered(here, rule.uses, temperatures)
         more = _scores(members, rule.weights, here.y, task) - mine
-        errors = more.sum() / max(np.sqrt(np.square(more).sum()), 1e-9)
-        if errors > most:
-            best, most = rule, errors
+        lead = more.sum() / max(np.sqrt(np.square(more).sum()), 1e-9)
+        if lead > most:
+            best, most = rule, lead
     return best
 
 

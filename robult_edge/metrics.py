@@ -29,11 +29,10 @@ def score(task: Task, answer: np.ndarray, y: np.ndarray) -> float:
 
 
 def each(task: Task, answer: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How good the answer to each window is, [N], higher is better: right or wrong (1 or 0), the
-    share of its labels that are right, or less its mean squared error.
+    """How good the answer to each window is, higher is better; arguments as in `score`.
 
-    Args:
-        task, answer, y: as in `score`.
+    Returns:
+        [N]: 1 or 0, the share of its labels that are right, or less its mean squared error.
     """
     if task == "classification":
         return (answer.argmax(1) == y).astype(float)

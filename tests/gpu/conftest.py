@@ -30,5 +30,7 @@ def built(
     shutil.copytree(shipped.path, where)
     build = [sys.executable, "-m", "export.tensorrt", "--bundle", where, "--flavour", flavour]
     done = subprocess.run(build, capture_output=True, text=True)
+    if "not for sm" in done.stderr:  # TensorRT for RTX, and a GPU that it does not know
+        pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     return bundle.load(where)

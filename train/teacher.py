@@ -1,23 +1,27 @@
-"""The teacher: kernel ridge regression on MiniRocket's features of all sensors at once.
+"""The teacher: kernel ridge regression on all sensors at once, on what MiniRocket sees and levels.
 
 From few labels a young network names unlabelled windows badly, and then learns from what it said.
 A ridge on fixed features needs no training: it is a formula, and of *other windows of the same
 groups* it is right far more often, the more so as it is made smooth along unlabelled windows
-(`train.manifold`). So it is asked once, before training, and every branch and the head learn to
-say what it said. Where most windows are labelled it is asked about those too, each by a fit that
-did not learn from its label, and so finds labels to doubt (`train.doubt`). It is no model for
-deployment: it needs all its sensors, and noise of a fifth of a channel's spread undoes it. What
-learns from it is judged on other groups.
+(`train.manifold`). MiniRocket's kernels sum to zero: they see a series' shape and not where it
+lies. So levels stand beside it, and count as much as labels left out say they should. The ridge is
+asked once, before training, and every branch and the head learn to say what it said. Where most
+windows are labelled it is asked about those too, each by a fit that did not learn from its label,
+and so finds labels to doubt (`train.doubt`). It is no model for deployment: it needs all its
+sensors, and noise of a fifth of a channel's spread undoes it. What learns from it is judged on
+other groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import chain
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 
 from robult_edge import fusion
 from robult_edge.calibration import LOG_LOSSES, fit_temperature
@@ -30,6 +34,8 @@ from train.manifold import deformation, laplacian
 from train.plan import FITTED_TO, Plan
 
 FEATURES = 84 * 24
+LEVELS = (0.0, 0.25, 1.0)
+"""Of the levels' kernel beside the shapes', tried; the first where nothing can be left out."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
 SCARCE = 0.5
@@ -41,6 +47,10 @@ PENALTIES = np.logspace(-4, 2, 13)
 SHARPNESS = 2.5
 """Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
 CHUNK = 512
+
+Features = Callable[[np.ndarray], np.ndarray]
+"""Windows [n, *window_shape] → features [n, F] float32, each with mean 0 and spread 1 or so."""
+Make = Callable[[ModalitySpec, np.ndarray, np.random.Generator], Features]
 
 
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
@@ -59,22 +69,38 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     unknown = np.flatnonzero(~plan.known) if scarce else np.setdiff1d(np.arange(len(plan.y)), known)
     learned = np.concatenate([known, np.sort(rng.permutation(unknown)[: MOST - len(known)])])
     y, n = plan.y[known], len(known)
-    kernel = Kernel(plan, learned, rng)
-    among = kernel.among().astype(float)
-    graph = laplacian(among)
-    smooth = {strength: deformation(among, graph, n, strength) for strength in STRENGTHS}
-    kernels = {strength: among[:n] @ g for strength, g in smooth.items()}
+    shapes, levels = Kernel(plan, learned, _shapes, rng), Kernel(plan, learned, _levels, rng)
 
-    def best(mine: np.ndarray) -> tuple[float, Ridge]:
-        fits = {r: ridge(k, y, mine, plan.classes, plan.task) for r, k in kernels.items()}
-        return min(fits.items(), key=lambda fit: fit[1].cost)
+    @cache
+    def among(weight: float) -> np.ndarray:
+        return (shapes.among() + weight * levels.among()).astype(float)
+
+    @cache
+    def smooth(weight: float, strength: float) -> np.ndarray:
+        return deformation(among(weight), graph(weight), n, strength)
+
+    @cache
+    def graph(weight: float) -> csr_matrix:
+        return laplacian(among(weight))
+
+    def best(mine: np.ndarray) -> tuple[tuple[float, float], Ridge]:
+        def fit(kernel: np.ndarray) -> Ridge:
+            return ridge(kernel, y, mine, plan.classes, plan.task)
+
+        weight = min(LEVELS, key=lambda weight: fit(among(weight)[:n, :n]).cost)
+        fits = {
+            (weight, strength): fit(among(weight)[:n] @ smooth(weight, strength))
+            for strength in STRENGTHS
+        }
+        return min(fits.items(), key=lambda found: found[1].cost)
 
     fits = {fold: best(plan.fold[known] != fold) for fold in [*plan.folds, plan.everything]}
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
-    elsewhere = ((rows, kernel(rows)) for rows in chunks(np.setdiff1d(unknown, learned)))
-    for rows, products in chain([(learned[n:], among[n:])], elsewhere):
-        for fold, (strength, answer) in fits.items():
-            said[fold][rows] = answer(products @ smooth[strength])
+    elsewhere = ((r, shapes(r), levels(r)) for r in chunks(np.setdiff1d(unknown, learned)))
+    here = learned[n:], shapes.among()[n:], levels.among()[n:]
+    for rows, shape, level in chain([here], elsewhere):
+        for fold, ((weight, strength), answer) in fits.items():
+            said[fold][rows] = answer((shape + weight * level) @ smooth(weight, strength))
     label = probabilities(plan.y, plan.classes, plan.task)
     for fold, (_, answer) in fits.items():
         mine = plan.known & (plan.fold != fold)
@@ -96,7 +122,7 @@ def chunks(rows: np.ndarray) -> list[np.ndarray]:
 
 
 class Kernel:
-    """Inner products of windows with those at ``learned``: each sensor's features, side by side.
+    """Inner products of windows with those at ``learned``, by every sensor's features.
 
     An absent sensor's features are zeros, their mean; those of the others count for more then, so
     that a window is as long with few sensors as with all.
@@ -104,10 +130,13 @@ class Kernel:
     Args:
         plan: holds the windows.
         learned: [a] rows of the plan.
-        rng: draws MiniRocket's features.
+        make: a sensor's features, of its modality and some of its windows.
+        rng: of what is drawn.
     """
 
-    def __init__(self, plan: Plan, learned: np.ndarray, rng: np.random.Generator) -> None:
+    def __init__(
+        self, plan: Plan, learned: np.ndarray, make: Make, rng: np.random.Generator
+    ) -> None:
         self._plan = plan
         self._features = []
         for m, there in zip(plan.modalities, plan.present.T, strict=True):
@@ -115,7 +144,7 @@ class Kernel:
             # Half at most: features that are 0 on average over all known windows, as targets are,
             # tell what is said of the one left out.
             rows = np.sort(rows[: min(FITTED_TO, -(-len(rows) // 2))])
-            self._features.append(_features(m, plan.windows[m.name][rows], rng))
+            self._features.append(make(m, plan.windows[m.name][rows], rng))
         self._learned = np.concatenate([self._of(rows) for rows in chunks(learned)])
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
@@ -136,25 +165,47 @@ class Kernel:
         return np.concatenate(parts, 1) / np.sqrt(there, dtype=np.float32)
 
 
-def _features(
-    spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Windows [n, *window_shape] → features [n, F]: MiniRocket's of a series, or the values."""
-    assert spec.stats is not None
-    shape = (-1, *[1] * (len(spec.window_shape) - 1))
-    mean, std = (np.array(v, np.float32).reshape(shape) for v in (spec.stats.mean, spec.stats.std))
-    if spec.size is not None or spec.window < LENGTH or not len(some):
-        return lambda x: ((x - mean) / std).reshape(len(x), -1)
+def _shapes(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
+    """Of a series MiniRocket's features; of anything else the values."""
+    if not _series(spec, some):
+        return partial(_values, spec)
     rocket = MiniRocket(len(spec.channels), spec.window, FEATURES)
-    rocket.fit(torch.from_numpy((some - mean) / std), rng)
+    rocket.fit(torch.from_numpy(_normalised(spec, some)), rng)
 
     def features(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return torch.cat(
-                [rocket(part) for part in torch.from_numpy((x - mean) / std).split(64)]
-            ).numpy()
+            parts = torch.from_numpy(_normalised(spec, x)).split(64)
+            return torch.cat([rocket(part) for part in parts]).numpy()
 
     return features
+
+
+def _levels(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
+    """Of a series where each channel lies and how far it goes; of anything else the values."""
+    if not _series(spec, some):
+        return partial(_values, spec)
+
+    def raw(x: np.ndarray) -> np.ndarray:
+        x = _normalised(spec, x)
+        return np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
+
+    mean, std = raw(some).mean(0), raw(some).std(0).clip(0.01)
+    return lambda x: ((raw(x) - mean) / std).clip(-3, 3)
+
+
+def _series(spec: ModalitySpec, some: np.ndarray) -> bool:
+    return spec.size is None and spec.window >= LENGTH and len(some) > 0
+
+
+def _values(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
+    return _normalised(spec, x).reshape(len(x), -1)
+
+
+def _normalised(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
+    assert spec.stats is not None
+    shape = (-1, *[1] * (len(spec.window_shape) - 1))
+    mean, std = (np.array(v, np.float32).reshape(shape) for v in (spec.stats.mean, spec.stats.std))
+    return (x - mean) / std
 
 
 @dataclass(frozen=True)

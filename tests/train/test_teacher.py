@@ -13,7 +13,7 @@ from robult_edge.data import load
 from train.config import TrainConfig
 from train.crossfit import make_plan
 from train.plan import Plan
-from train.teacher import PENALTIES, STRENGTHS, Kernel, ridge, teach
+from train.teacher import PENALTIES, STRENGTHS, Kernel, _levels, _shapes, ridge, teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 CONFIG = TrainConfig(labels=0.1, folds=2)
@@ -118,13 +118,46 @@ def test_how_smooth_is_chosen_by_leaving_one_out(
         np.testing.assert_array_equal(answers, said[fold])
 
 
+def level_with(plan: Plan, told: np.ndarray) -> Plan:
+    """The first sensor lies where ``told`` [N] says, and nothing else about any sensor tells."""
+    rng = np.random.default_rng(0)
+    shuffled = {name: w[rng.permutation(len(w))] for name, w in plan.windows.items()}
+    shuffled["s0"] = shuffled["s0"] + 0.6 * told[:, None, None].astype(np.float32)
+    return replace(plan, windows=shuffled)
+
+
+def test_a_class_that_shows_in_levels_alone_is_seen(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling = level_with(plan, plan.y)
+    seen = right(plan, teach(telling, CONFIG)[2], ~plan.known)
+    monkeypatch.setattr("train.teacher.LEVELS", (0.0,))
+    assert seen > right(plan, teach(telling, CONFIG)[2], ~plan.known) + 0.1
+
+
+def test_levels_that_tell_nothing_count_for_nothing(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    windows = {
+        name: w + 10 * rng.normal(size=(len(w), 1, 1)).astype(np.float32)
+        for name, w in plan.windows.items()
+    }
+    drifting = replace(plan, windows=windows)
+    with_levels = teach(drifting, CONFIG)
+    monkeypatch.setattr("train.teacher.LEVELS", (0.0,))
+    for fold, answers in teach(drifting, CONFIG).items():
+        np.testing.assert_array_equal(answers, with_levels[fold])
+
+
 def test_windows_of_few_sensors_are_as_long_as_those_of_all(plan: Plan) -> None:
     present = plan.present.copy()
     present[::2, 1] = False
     rows = np.arange(100)
-    kernel = Kernel(replace(plan, present=present), rows, np.random.default_rng(0))
-    lengths = kernel(rows).diagonal()
-    assert lengths[::2].mean() == pytest.approx(lengths[1::2].mean(), rel=0.2)
+    for make in (_shapes, _levels):
+        kernel = Kernel(replace(plan, present=present), rows, make, np.random.default_rng(0))
+        lengths = kernel(rows).diagonal()
+        assert lengths[::2].mean() == pytest.approx(lengths[1::2].mean(), rel=0.2)
 
 
 def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
@@ -134,7 +167,7 @@ def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
     windows = {name: w.copy() for name, w in plan.windows.items()}
     windows["s1"][::3] = np.nan
     holes = replace(plan, windows=windows, present=present)
-    one, both = (Kernel(p, np.arange(20), np.random.default_rng(0)) for p in (holes, plan))
+    one, both = (Kernel(p, np.arange(20), _shapes, np.random.default_rng(0)) for p in (holes, plan))
     rows = rng.permutation(len(plan.y))[:50]
     assert np.isfinite(one(rows)).all()
     whole = rows[present[rows].all(1)]

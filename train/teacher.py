@@ -68,45 +68,23 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     scarce = plan.known.mean() < SCARCE
     unknown = np.flatnonzero(~plan.known) if scarce else np.setdiff1d(np.arange(len(plan.y)), known)
     learned = np.concatenate([known, np.sort(rng.permutation(unknown)[: MOST - len(known)])])
-    y, n = plan.y[known], len(known)
+    n = len(known)
     shapes, levels = Kernel(plan, learned, _shapes, rng), Kernel(plan, learned, _levels, rng)
-
-    @cache
-    def among(weight: float) -> np.ndarray:
-        return (shapes.among() + weight * levels.among()).astype(float)
-
-    @cache
-    def smooth(weight: float, strength: float) -> np.ndarray:
-        return deformation(among(weight), graph(weight), n, strength)
-
-    @cache
-    def graph(weight: float) -> csr_matrix:
-        return laplacian(among(weight))
-
-    def best(mine: np.ndarray) -> tuple[tuple[float, float], Ridge]:
-        def fit(kernel: np.ndarray) -> Ridge:
-            return ridge(kernel, y, mine, plan.classes, plan.task)
-
-        weight = min(LEVELS, key=lambda weight: fit(among(weight)[:n, :n]).cost)
-        fits = {
-            (weight, strength): fit(among(weight)[:n] @ smooth(weight, strength))
-            for strength in STRENGTHS
-        }
-        return min(fits.items(), key=lambda found: found[1].cost)
-
-    fits = {fold: best(plan.fold[known] != fold) for fold in [*plan.folds, plan.everything]}
+    among = shapes.among(), levels.among()
+    mine = {fold: plan.fold[known] != fold for fold in [*plan.folds, plan.everything]}
+    fits = fit(*among, plan.y[known], mine, plan.classes, plan.task)
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
+    here = learned[n:], among[0][n:], among[1][n:]
     elsewhere = ((r, shapes(r), levels(r)) for r in chunks(np.setdiff1d(unknown, learned)))
-    here = learned[n:], shapes.among()[n:], levels.among()[n:]
     for rows, shape, level in chain([here], elsewhere):
-        for fold, ((weight, strength), answer) in fits.items():
-            said[fold][rows] = answer((shape + weight * level) @ smooth(weight, strength))
+        for fold, answer in fits.items():
+            said[fold][rows] = answer(shape, level)
     label = probabilities(plan.y, plan.classes, plan.task)
-    for fold, (_, answer) in fits.items():
-        mine = plan.known & (plan.fold != fold)
-        said[fold][known[mine[known]]] = answer.unseen
-        said[fold][mine] = (
-            label[mine] if scarce else doubted(said[fold][mine], label[mine], plan.task)
+    for fold, answer in fits.items():
+        told = plan.known & (plan.fold != fold)
+        said[fold][known[mine[fold]]] = answer.ridge.unseen
+        said[fold][told] = (
+            label[told] if scarce else doubted(said[fold][told], label[told], plan.task)
         )
     return said
 
@@ -206,6 +184,69 @@ def _normalised(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
     shape = (-1, *[1] * (len(spec.window_shape) - 1))
     mean, std = (np.array(v, np.float32).reshape(shape) for v in (spec.stats.mean, spec.stats.std))
     return (x - mean) / std
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A ridge in the kernel that labels left out speak for.
+
+    Attributes:
+        weight: of the levels' products beside the shapes'.
+        smooth: [a, n], see `train.manifold.deformation`.
+        ridge: in the deformed kernel.
+    """
+
+    weight: float
+    smooth: np.ndarray
+    ridge: Ridge
+
+    def __call__(self, shape: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """Products with the windows learned from [B, a] → answers [B, K]."""
+        return self.ridge((shape + self.weight * level) @ self.smooth)
+
+
+def fit(
+    shapes: np.ndarray,
+    levels: np.ndarray,
+    y: np.ndarray,
+    mine: dict[int, np.ndarray],
+    classes: int,
+    task: Task,
+) -> dict[int, Fit]:
+    """Per fold left out, the fit of least cost: first the levels' weight, then how smooth.
+
+    Args:
+        shapes, levels: products among the windows learned from [a, a], the known ones first.
+        y: truth of the known ones, [n] or [n, K].
+        mine: per fold left out, the known windows that its fit may learn from, [n] bool.
+        classes: K.
+        task: what is asked.
+    """
+    n = len(y)
+
+    @cache
+    def plain(weight: float) -> np.ndarray:
+        return (shapes + weight * levels).astype(float)
+
+    @cache
+    def graph(weight: float) -> csr_matrix:
+        return laplacian(plain(weight))
+
+    @cache
+    def smooth(weight: float, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        g = deformation(plain(weight), graph(weight), n, strength)
+        return g, plain(weight)[:n] @ g
+
+    def best(mine: np.ndarray) -> Fit:
+        def cost(weight: float) -> float:
+            return ridge(plain(weight)[:n, :n], y, mine, classes, task).cost
+
+        weight = min(LEVELS, key=cost)
+        kernels = [smooth(weight, strength) for strength in STRENGTHS]
+        fits = [Fit(weight, g, ridge(kernel, y, mine, classes, task)) for g, kernel in kernels]
+        return min(fits, key=lambda fit: fit.ridge.cost)
+
+    return {fold: best(rows) for fold, rows in mine.items()}
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Robult and its comparators on the same splits, encoders, labels and search.",
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="two data sets, 5 %% of the labels, two seeds, conv1d")
+    add("--quick", action="store_true", help="two data sets, 5 %% of the labels, one seed, conv1d")
     add("--datasets", nargs="+", metavar="NAME", help=", ".join(DATASETS) + ", or a TOML")
     add("--methods", nargs="+", choices=METHODS)
     add("--labels", nargs="+", type=float, metavar="SHARE")

@@ -108,7 +108,11 @@ def read(results: Path) -> Runs:
 
 
 def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
-    seeds = max(len(s) for s in runs.values())
+    seeds: dict[float, int] = {}
+    for (_, labels, _, variant), own in runs.items():
+        if variant == USUAL[1]:
+            seeds[labels] = max(seeds.get(labels, 0), len(own))
+    by_labels = ", ".join(f"{n} with {_percent(labels)}" for labels, n in sorted(seeds.items()))
     short = bool(settings["short"])
     command = f"python -m train.evaluate{' --quick' if short else ''}"
     if short and settings["encoder"] != QUICK.encoder:
@@ -124,13 +128,14 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
         ]
         usual = {(cell.dataset, cell.labels, cell.variant) for cell in QUICK.cells()}
         if {(dataset, labels, variant) for dataset, labels, _, variant in runs} - usual:
-            lines.append("More was asked for with `--datasets`, `--labels` and `--variants`.")
+            lines.append("More was asked for with `--datasets`, `--labels`, `--seeds` and `--variants`.")
     else:
         done, whole = len(list(results.glob("*_*.json"))), len(Grid().cells())
         lines.append(f"It holds {done} of the full form's {whole} trainings.")
     lines += [
-        f"{seeds} seeds at most, each with test groups of its own; {settings['folds']} folds; at "
-        f"most {settings['epochs']} epochs of {settings['steps']} steps; learning rates {rates}; "
+        f"Seeds, each with test groups of its own: {by_labels} of the labels; "
+        f"{settings['folds']} folds; at most {settings['epochs']} epochs of {settings['steps']} "
+        f"steps; learning rates {rates}; "
         f"encoders: {settings['encoder'] or 'the default'}, wherever it suits the windows.",
         "",
     ]

@@ -128,7 +128,9 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
         ]
         usual = {(cell.dataset, cell.labels, cell.variant) for cell in QUICK.cells()}
         if {(dataset, labels, variant) for dataset, labels, _, variant in runs} - usual:
-            lines.append("More was asked for with `--datasets`, `--labels`, `--seeds` and `--variants`.")
+            lines.append(
+                "More was asked for with `--datasets`, `--labels`, `--seeds` and `--variants`."
+            )
     else:
         done, whole = len(list(results.glob("*_*.json"))), len(Grid().cells())
         lines.append(f"It holds {done} of the full form's {whole} trainings.")

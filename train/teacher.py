@@ -1,39 +1,34 @@
-"""The teacher: kernel ridge regression on all sensors at once, on what MiniRocket sees and levels.
+"""The teacher: kernel ridge regression on the shapes and levels of all sensors at once.
 
 From few labels a young network names unlabelled windows badly, and then learns from what it said.
-A ridge on fixed features needs no training: it is a formula, and of *other windows of the same
-groups* it is right far more often, the more so as it is made smooth along unlabelled windows
-(`train.manifold`). MiniRocket's kernels sum to zero: they see a series' shape and not where it
-lies. So levels stand beside it, and count as much as labels left out say they should. The ridge is
-asked once, before training, and every branch and the head learn to say what it said. Where most
-windows are labelled it is asked about those too, each by a fit that did not learn from its label,
-and so finds labels to doubt (`train.doubt`). It is no model for deployment: it needs all its
+A ridge on fixed features (`train.kernel`) needs no training: it is a formula, and of *other windows
+of the same groups* it is right far more often, the more so as it is made smooth along unlabelled
+windows (`train.manifold`). How much levels count beside shapes is for labels left out to say. The
+ridge is asked once, before training, and every branch and the head learn to say what it said. Where
+most windows are labelled it is asked about those too, each by a fit that did not learn from its
+label, and so finds labels to doubt (`train.doubt`). It is no model for deployment: it needs all its
 sensors, and noise of a fifth of a channel's spread undoes it. What learns from it is judged on
 other groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
 
 from robult_edge import fusion
 from robult_edge.calibration import LOG_LOSSES, fit_temperature
-from robult_edge.modality import ModalitySpec
-from robult_edge.nn.minirocket import LENGTH, MiniRocket
 from robult_edge.task import Task
 from train.config import TrainConfig
 from train.doubt import doubted
+from train.kernel import Kernel, by_level, by_shape, chunks
 from train.manifold import deformation, laplacian
-from train.plan import FITTED_TO, Plan
+from train.plan import Plan
 
-FEATURES = 84 * 24
 LEVELS = (0.0, 0.25, 1.0)
 """Of the levels' kernel beside the shapes', tried; the first where nothing can be left out."""
 LABELLED, MOST = 1500, 2500
@@ -46,11 +41,6 @@ PENALTIES = np.logspace(-4, 2, 13)
 """Tried, in means of the kernel's eigenvalues; the middle one where nothing can be left out."""
 SHARPNESS = 2.5
 """Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
-CHUNK = 512
-
-Features = Callable[[np.ndarray], np.ndarray]
-"""Windows [n, *window_shape] → features [n, F] float32, each with mean 0 and spread 1 or so."""
-Make = Callable[[ModalitySpec, np.ndarray, np.random.Generator], Features]
 
 
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
@@ -69,7 +59,7 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     unknown = np.flatnonzero(~plan.known) if scarce else np.setdiff1d(np.arange(len(plan.y)), known)
     learned = np.concatenate([known, np.sort(rng.permutation(unknown)[: MOST - len(known)])])
     n = len(known)
-    shapes, levels = Kernel(plan, learned, _shapes, rng), Kernel(plan, learned, _levels, rng)
+    shapes, levels = Kernel(plan, learned, by_shape, rng), Kernel(plan, learned, by_level, rng)
     among = shapes.among(), levels.among()
     mine = {fold: plan.fold[known] != fold for fold in [*plan.folds, plan.everything]}
     fits = fit(*among, plan.y[known], mine, plan.classes, plan.task)
@@ -92,98 +82,6 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
 def probabilities(y: np.ndarray, classes: int, task: Task) -> np.ndarray:
     """Labels [N] or [N, K] as answers [N, K] that are sure of them."""
     return np.eye(classes)[y] if task == "classification" else y
-
-
-def chunks(rows: np.ndarray) -> list[np.ndarray]:
-    """So many rows that their windows and features fit in memory."""
-    return [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-
-
-class Kernel:
-    """Inner products of windows with those at ``learned``, by every sensor's features.
-
-    An absent sensor's features are zeros, their mean; those of the others count for more then, so
-    that a window is as long with few sensors as with all.
-
-    Args:
-        plan: holds the windows.
-        learned: [a] rows of the plan.
-        make: a sensor's features, of its modality and some of its windows.
-        rng: of what is drawn.
-    """
-
-    def __init__(
-        self, plan: Plan, learned: np.ndarray, make: Make, rng: np.random.Generator
-    ) -> None:
-        self._plan = plan
-        self._features = []
-        for m, there in zip(plan.modalities, plan.present.T, strict=True):
-            rows = rng.permutation(np.flatnonzero(there))
-            # Half at most: features that are 0 on average over all known windows, as targets are,
-            # tell what is said of the one left out.
-            rows = np.sort(rows[: min(FITTED_TO, -(-len(rows) // 2))])
-            self._features.append(make(m, plan.windows[m.name][rows], rng))
-        self._learned = np.concatenate([self._of(rows) for rows in chunks(learned)])
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """[len(rows), a], float32."""
-        return self._of(rows) @ self._learned.T
-
-    def among(self) -> np.ndarray:
-        """[a, a], float32, of those at ``learned``."""
-        return self._learned @ self._learned.T
-
-    def _of(self, rows: np.ndarray) -> np.ndarray:
-        parts = []
-        for i, (m, features) in enumerate(zip(self._plan.modalities, self._features, strict=True)):
-            found = features(self._plan.windows[m.name][rows])
-            found[~self._plan.present[rows, i]] = 0
-            parts.append(found / np.float32(found.shape[1] ** 0.5))
-        there = self._plan.present[rows].sum(1, keepdims=True).clip(1)
-        return np.concatenate(parts, 1) / np.sqrt(there, dtype=np.float32)
-
-
-def _shapes(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
-    """Of a series MiniRocket's features; of anything else the values."""
-    if not _series(spec, some):
-        return partial(_values, spec)
-    rocket = MiniRocket(len(spec.channels), spec.window, FEATURES)
-    rocket.fit(torch.from_numpy(_normalised(spec, some)), rng)
-
-    def features(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            parts = torch.from_numpy(_normalised(spec, x)).split(64)
-            return torch.cat([rocket(part) for part in parts]).numpy()
-
-    return features
-
-
-def _levels(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
-    """Of a series where each channel lies and how far it goes; of anything else the values."""
-    if not _series(spec, some):
-        return partial(_values, spec)
-
-    def raw(x: np.ndarray) -> np.ndarray:
-        x = _normalised(spec, x)
-        return np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
-
-    mean, std = raw(some).mean(0), raw(some).std(0).clip(0.01)
-    return lambda x: ((raw(x) - mean) / std).clip(-3, 3)
-
-
-def _series(spec: ModalitySpec, some: np.ndarray) -> bool:
-    return spec.size is None and spec.window >= LENGTH and len(some) > 0
-
-
-def _values(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
-    return _normalised(spec, x).reshape(len(x), -1)
-
-
-def _normalised(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
-    assert spec.stats is not None
-    shape = (-1, *[1] * (len(spec.window_shape) - 1))
-    mean, std = (np.array(v, np.float32).reshape(shape) for v in (spec.stats.mean, spec.stats.std))
-    return (x - mean) / std
 
 
 @dataclass(frozen=True)

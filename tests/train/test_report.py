@@ -62,6 +62,7 @@ def test_tables_hold_what_the_json_says(results, tmp_path):
     text = (tmp_path / "docs" / "RESULTS.md").read_text()
     assert text.splitlines()[2].startswith("Made by `python -m train.evaluate --quick`")
     assert "short form" in text
+    assert ": 3 with 5 %, 3 with 50 % of the labels;" in text
     # Robult: means .6, .62, .61; worst .5, .52, .51; all alive .7, .72, .71.
     assert "| Robult, pool | 0.610 ± 0.010 | 0.510 ± 0.010 | 0.710 ± 0.010 |" in text
     # The best comparator in the mean is late fusion, .1 below in each seed; with all alive GMC.

@@ -12,8 +12,9 @@ from sklearn.kernel_ridge import KernelRidge
 from robult_edge.data import load
 from train.config import TrainConfig
 from train.crossfit import make_plan
+from train.kernel import Kernel, by_level, by_shape
 from train.plan import Plan
-from train.teacher import PENALTIES, STRENGTHS, Kernel, _levels, _shapes, ridge, teach
+from train.teacher import PENALTIES, STRENGTHS, ridge, teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 CONFIG = TrainConfig(labels=0.1, folds=2)
@@ -154,7 +155,7 @@ def test_windows_of_few_sensors_are_as_long_as_those_of_all(plan: Plan) -> None:
     present = plan.present.copy()
     present[::2, 1] = False
     rows = np.arange(100)
-    for make in (_shapes, _levels):
+    for make in (by_shape, by_level):
         kernel = Kernel(replace(plan, present=present), rows, make, np.random.default_rng(0))
         lengths = kernel(rows).diagonal()
         assert lengths[::2].mean() == pytest.approx(lengths[1::2].mean(), rel=0.2)
@@ -167,7 +168,9 @@ def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
     windows = {name: w.copy() for name, w in plan.windows.items()}
     windows["s1"][::3] = np.nan
     holes = replace(plan, windows=windows, present=present)
-    one, both = (Kernel(p, np.arange(20), _shapes, np.random.default_rng(0)) for p in (holes, plan))
+    one, both = (
+        Kernel(p, np.arange(20), by_shape, np.random.default_rng(0)) for p in (holes, plan)
+    )
     rows = rng.permutation(len(plan.y))[:50]
     assert np.isfinite(one(rows)).all()
     whole = rows[present[rows].all(1)]

@@ -1,0 +1,116 @@
+"""How alike windows are: inner products of their features, by shape or by level.
+
+MiniRocket's kernels sum to zero: what they see is a series' shape, not where it lies. Levels are
+features of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from robult_edge.modality import ModalitySpec
+from robult_edge.nn.minirocket import LENGTH, MiniRocket
+from train.plan import FITTED_TO, Plan
+
+FEATURES = 84 * 24
+CHUNK = 512
+
+Features = Callable[[np.ndarray], np.ndarray]
+"""Windows [n, *window_shape] → features [n, F] float32, each with mean 0 and spread 1 or so."""
+Make = Callable[[ModalitySpec, np.ndarray, np.random.Generator], Features]
+
+
+class Kernel:
+    """Inner products of windows with those at ``learned``, by every sensor's features.
+
+    An absent sensor's features are zeros, their mean; those of the others count for more then, so
+    that a window is as long with few sensors as with all.
+
+    Args:
+        plan: holds the windows.
+        learned: [a] rows of the plan.
+        make: a sensor's features, of its modality and some of its windows.
+        rng: of what is drawn.
+    """
+
+    def __init__(
+        self, plan: Plan, learned: np.ndarray, make: Make, rng: np.random.Generator
+    ) -> None:
+        self._plan = plan
+        self._features = []
+        for m, there in zip(plan.modalities, plan.present.T, strict=True):
+            rows = rng.permutation(np.flatnonzero(there))
+            # Half at most: features that are 0 on average over all known windows, as targets are,
+            # tell what is said of the one left out.
+            rows = np.sort(rows[: min(FITTED_TO, -(-len(rows) // 2))])
+            self._features.append(make(m, plan.windows[m.name][rows], rng))
+        self._learned = np.concatenate([self._of(rows) for rows in chunks(learned)])
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """[len(rows), a], float32."""
+        return self._of(rows) @ self._learned.T
+
+    def among(self) -> np.ndarray:
+        """[a, a], float32, of those at ``learned``."""
+        return self._learned @ self._learned.T
+
+    def _of(self, rows: np.ndarray) -> np.ndarray:
+        parts = []
+        for i, (m, features) in enumerate(zip(self._plan.modalities, self._features, strict=True)):
+            found = features(self._plan.windows[m.name][rows])
+            found[~self._plan.present[rows, i]] = 0
+            parts.append(found / np.float32(found.shape[1] ** 0.5))
+        there = self._plan.present[rows].sum(1, keepdims=True).clip(1)
+        return np.concatenate(parts, 1) / np.sqrt(there, dtype=np.float32)
+
+
+def by_shape(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
+    """Of a series MiniRocket's features; of anything else the values."""
+    if not _series(spec, some):
+        return partial(_values, spec)
+    rocket = MiniRocket(len(spec.channels), spec.window, FEATURES)
+    rocket.fit(torch.from_numpy(_normalised(spec, some)), rng)
+
+    def features(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            parts = torch.from_numpy(_normalised(spec, x)).split(64)
+            return torch.cat([rocket(part) for part in parts]).numpy()
+
+    return features
+
+
+def by_level(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
+    """Of a series where each channel lies and how far it goes; of anything else the values."""
+    if not _series(spec, some):
+        return partial(_values, spec)
+
+    def raw(x: np.ndarray) -> np.ndarray:
+        x = _normalised(spec, x)
+        return np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
+
+    mean, std = raw(some).mean(0), raw(some).std(0).clip(0.01)
+    return lambda x: ((raw(x) - mean) / std).clip(-3, 3)
+
+
+def _series(spec: ModalitySpec, some: np.ndarray) -> bool:
+    return spec.size is None and spec.window >= LENGTH and len(some) > 0
+
+
+def _values(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
+    return _normalised(spec, x).reshape(len(x), -1)
+
+
+def _normalised(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
+    assert spec.stats is not None
+    shape = (-1, *[1] * (len(spec.window_shape) - 1))
+    mean, std = (np.array(v, np.float32).reshape(shape) for v in (spec.stats.mean, spec.stats.std))
+    return (x - mean) / std
+
+
+def chunks(rows: np.ndarray) -> list[np.ndarray]:
+    """So many rows that their windows and features fit in memory."""
+    return [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]

@@ -29,8 +29,8 @@ from train.kernel import Kernel, by_level, by_shape, chunks
 from train.manifold import deformation, laplacian
 from train.plan import Plan
 
-LEVELS = (0.0, 0.25, 1.0)
-"""Of the levels' kernel beside the shapes', tried; the first where nothing can be left out."""
+LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
+"""Of levels beside shapes, tried; the first where nothing can be left out."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
 SCARCE = 0.5
@@ -139,7 +139,7 @@ def fit(
         def cost(weight: float) -> float:
             return ridge(plain(weight)[:n, :n], y, mine, classes, task).cost
 
-        weight = min(LEVELS, key=cost)
+        weight = min(LEVEL_WEIGHTS, key=cost)
         kernels = [smooth(weight, strength) for strength in STRENGTHS]
         fits = [Fit(weight, g, ridge(kernel, y, mine, classes, task)) for g, kernel in kernels]
         return min(fits, key=lambda fit: fit.ridge.cost)

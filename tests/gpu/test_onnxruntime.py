@@ -20,3 +20,4 @@ def test_answers_are_the_golden_vectors_and_not_tf32s(shipped: Bundle) -> None:
         for n in (1, len(graph.inputs[0])):
             got = backend.run(*(a[:n] for a in graph.inputs))
             assert deviation(got, [o[:n] for o in graph.outputs]) < 1e-5, f"{graph.name}, {n}"
+        backend.close()

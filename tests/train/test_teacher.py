@@ -132,7 +132,7 @@ def test_a_class_that_shows_in_levels_alone_is_seen(
 ) -> None:
     telling = level_with(plan, plan.y)
     seen = right(plan, teach(telling, CONFIG)[2], ~plan.known)
-    monkeypatch.setattr("train.teacher.LEVELS", (0.0,))
+    monkeypatch.setattr("train.teacher.LEVEL_WEIGHTS", (0.0,))
     assert seen > right(plan, teach(telling, CONFIG)[2], ~plan.known) + 0.1
 
 
@@ -146,7 +146,7 @@ def test_levels_that_tell_nothing_count_for_nothing(
     }
     drifting = replace(plan, windows=windows)
     with_levels = teach(drifting, CONFIG)
-    monkeypatch.setattr("train.teacher.LEVELS", (0.0,))
+    monkeypatch.setattr("train.teacher.LEVEL_WEIGHTS", (0.0,))
     for fold, answers in teach(drifting, CONFIG).items():
         np.testing.assert_array_equal(answers, with_levels[fold])
 

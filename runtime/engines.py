@@ -121,7 +121,9 @@ class Graph:
         self.backend: Backend | None = None
         self.trouble = ""
         self.limit_ns = int(LIMIT_S * 1e9)
-        self._candidates, self._proofs = candidates, proofs
+        self._candidates = candidates
+        alone = [([x[:1] for x in given], [y[:1] for y in want]) for given, want in proofs]
+        self._proofs = [*alone, *proofs]  # a window by itself may take another way than a batch
         self._chosen: Candidate | None = None
 
     @property

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from robult_edge.bundle import Bundle
 from robult_edge.errors import BundleError
 from robult_edge.results import Result
-from runtime.engines import BACK_OFF_NS, LONGEST_BACK_OFF_NS
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
+from runtime.engines import BACK_OFF_NS, LONGEST_BACK_OFF_NS, Engines
 from runtime.policy import Policy
 from tests.runtime.live import MS, Ills, Stage, staged
 
@@ -179,6 +181,24 @@ def test_engine_off_its_golden_vectors_is_passed_over_and_tried_again(
         stage.clock.now += 2 * BACK_OFF_NS
         stage.mend()
         assert gyro.choice == "gpu"
+
+
+class LiesAlone(OnnxRuntimeBackend):
+    """Right about batches, wrong about a window by itself."""
+
+    def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        outputs = super().run(*inputs)
+        return tuple(o + 0.01 for o in outputs) if len(inputs[0]) == 1 else outputs
+
+
+def test_engine_that_is_right_about_batches_alone_is_passed_over(
+    shipped: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.engines.BACKENDS", {"gpu": LiesAlone, "cpu": OnnxRuntimeBackend})
+    engines = Engines(shipped)
+    for graph in engines.graphs:
+        assert graph.choice.startswith("cpu (gpu: off its golden vectors by 0.0"), graph.name
+    engines.close()
 
 
 def test_branch_that_runs_nowhere_is_refused_at_start(

@@ -66,6 +66,7 @@ def render(results: Path, out: Path) -> None:
     pictures = out.parent / out.stem.lower()
     pictures.mkdir(parents=True, exist_ok=True)
     text = [*_head(results, settings, runs), *_reading(), *_overview(runs)]
+    text += _by_labels(runs, pictures)
     for dataset, labels in dict.fromkeys((d, n) for d, n, _, _ in runs):
         own = {
             rule: seeds
@@ -189,6 +190,35 @@ def _overview(runs: Runs) -> list[str]:
         "the 95 % t-interval over data sets and on how many of them Robult is better.",
         "",
         *_table(["labels", "against", *COLUMNS], rows),
+    ]
+
+
+def _by_labels(runs: Runs, pictures: Path) -> list[str]:
+    """A picture of all data sets that were learned with several shares of the labels."""
+    curves: dict[str, dict[str, dict[float, float]]] = {}
+    for dataset in dict.fromkeys(d for d, _, _, _ in runs):
+        # Of our rules the pool alone: the three lie on one another.
+        own = {
+            (n, rule): seeds
+            for (d, n, rule, variant), seeds in runs.items()
+            if (d, variant) == (dataset, "default") and rule not in OURS[1:]
+        }
+        ours = {n: seeds for (n, rule), seeds in own.items() if rule == USUAL[0]}
+        if len(ours) < 2:
+            continue
+        paired = set.intersection(*(set(seeds) for seeds in ours.values()))
+        for (n, rule), seeds in own.items():
+            if n in ours and (both := paired & seeds.keys()):
+                mean = float(np.mean([FIGURES["mean"](seeds[s]) for s in both]))
+                curves.setdefault(dataset, {}).setdefault(rule, {})[n] = mean
+    if not curves:
+        return []
+    plots.draw_labels(curves, TITLES, pictures / "labels.png")
+    return [
+        "Accuracy by share of labels, over the seeds that were run with all of them:",
+        "",
+        f"![accuracy by share of labels]({pictures.name}/labels.png)",
+        "",
     ]
 
 

@@ -94,6 +94,34 @@ def test_the_overview_pairs_over_data_sets(results, tmp_path):
     assert "late fusion" not in overview
 
 
+def test_a_picture_shows_what_more_labels_bring(results, tmp_path, monkeypatch):
+    for method, seeds in (("robult", (0, 2)), ("gmc", (2,))):
+        for seed in seeds:
+            cell = {"dataset": "d", "labels": 1.0, "seed": seed, "method": method,
+                    "variant": "default", "rules": {method: said(0.7, 0.8, 0.9)}}  # fmt: skip
+            (results / f"d_1_{seed}_{method}_default.json").write_text(json.dumps(cell))
+    drawn = {}
+
+    def draw_labels(curves, titles, path):
+        drawn.update(curves)
+        draw(curves, titles, path)
+
+    draw = report.plots.draw_labels
+    monkeypatch.setattr(report.plots, "draw_labels", draw_labels)
+    report.render(results, tmp_path / "RESULTS.md")
+    # Over the seeds that Robult was run with at both shares: 0 and 2, means .6 and .61 at 5 %.
+    assert drawn["d"]["robult"] == pytest.approx({0.05: 0.605, 1.0: 0.8})
+    assert drawn["d"]["gmc"] == pytest.approx({0.05: 0.505, 1.0: 0.8})
+    assert drawn["d"]["late"] == pytest.approx({0.05: 0.505}), "half of the labels are no share"
+    assert "(results/labels.png)" in (tmp_path / "RESULTS.md").read_text()
+    assert (tmp_path / "results" / "labels.png").stat().st_size > 10_000
+
+
+def test_one_share_of_labels_makes_no_such_picture(results, tmp_path):
+    report.render(results, tmp_path / "RESULTS.md")
+    assert "labels.png" not in (tmp_path / "RESULTS.md").read_text()
+
+
 def test_the_same_json_gives_the_same_report(results, tmp_path):
     for name in ("one", "two"):
         report.render(results, tmp_path / name / "RESULTS.md")

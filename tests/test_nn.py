@@ -107,7 +107,7 @@ def test_a_branch_is_small(encoder, most):
 
 def test_what_is_made_of_fixed_features_begins_at_nothing_and_is_bounded():
     model, x = make(encoders={"imu.left": "rocket"}), inputs(6)["imu.left"]
-    model.f.fit({"imu.left": x.numpy(), "env": x[:0], "level": x[:0], "cam": x[:0]},
+    model.f.fit({"imu.left": x.numpy()} | {n: x[:0].numpy() for n in ("env", "level", "cam")},
                 np.random.default_rng(0))  # fmt: skip
     normalise, rocket, _ = model.f[0]
     torch.testing.assert_close(rocket(normalise(x)), rocket.learned(normalise(x)))

@@ -1,7 +1,7 @@
 """How alike windows are: inner products of their features, by shape or by level.
 
 MiniRocket's kernels sum to zero: what they see is a series' shape, not where it lies. Levels are
-features of their own.
+features of their own. Both are of what differs from windows' usual course, where they have one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from robult_edge.course import course
 from robult_edge.modality import ModalitySpec
 from robult_edge.nn.minirocket import LENGTH, MiniRocket
 from train.plan import FITTED_TO, Plan
@@ -72,12 +73,13 @@ def by_shape(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> 
     """Of a series MiniRocket's features; of anything else the values."""
     if not _series(spec, some):
         return partial(_values, spec)
+    unusual = _unusual(spec, some)
     rocket = MiniRocket(len(spec.channels), spec.window, FEATURES)
-    rocket.fit(torch.from_numpy(_normalised(spec, some)), rng)
+    rocket.fit(torch.from_numpy(unusual(some)), rng)
 
     def features(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            parts = torch.from_numpy(_normalised(spec, x)).split(64)
+            parts = torch.from_numpy(unusual(x)).split(64)
             return torch.cat([rocket(part) for part in parts]).numpy()
 
     return features
@@ -88,8 +90,10 @@ def by_level(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> 
     if not _series(spec, some):
         return partial(_values, spec)
 
+    unusual = _unusual(spec, some)
+
     def raw(x: np.ndarray) -> np.ndarray:
-        x = _normalised(spec, x)
+        x = unusual(x)
         return np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
 
     mean, std = raw(some).mean(0), raw(some).std(0).clip(0.01)
@@ -102,6 +106,12 @@ def _series(spec: ModalitySpec, some: np.ndarray) -> bool:
 
 def _values(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:
     return _normalised(spec, x).reshape(len(x), -1)
+
+
+def _unusual(spec: ModalitySpec, some: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Windows → what differs from the usual course of ``some``."""
+    mean, spread = course(_normalised(spec, some))
+    return lambda x: (_normalised(spec, x) - mean) / spread
 
 
 def _normalised(spec: ModalitySpec, x: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def build(plan: Plan, config: TrainConfig) -> Robult:
         classifier_input=config.classifier_input,
         dropout=config.dropout,
     )
-    draw_features(model.f, plan, config.seed)
+    draw_features(model.f, plan, config)
     return model
 
 

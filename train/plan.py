@@ -83,14 +83,19 @@ class Plan:
         return int(self.fold.max()) + 1
 
 
-def draw_features(encoders: Encoders, plan: Plan, seed: int) -> None:
-    """Let encoders with fixed features draw them from the windows of the plan."""
-    rng = np.random.default_rng([seed, 4])
+def draw_features(encoders: Encoders, plan: Plan, config: TrainConfig) -> None:
+    """Let encoders learn the usual course of the plan's windows, and draw fixed features."""
+    rng = np.random.default_rng([config.seed, 4])
     some = {}
     for m, there in zip(plan.modalities, plan.present.T, strict=True):
         rows = rng.permutation(np.flatnonzero(there))[:FITTED_TO]
         some[m.name] = plan.windows[m.name][np.sort(rows)]
-    encoders.fit(some, rng)
+    in_phase = [
+        m.name
+        for m in plan.modalities
+        if m.size is None and not (config.augment and "shift" in plan.invariances[m.name])
+    ]
+    encoders.fit(some, rng, in_phase)
 
 
 def augmented(

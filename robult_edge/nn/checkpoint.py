@@ -18,7 +18,7 @@ from robult_edge.modality import ModalitySpec
 from robult_edge.nn.robult import ClassifierInput, Robult
 from robult_edge.task import Scale, Task
 
-VERSION = 1
+VERSION = 2
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

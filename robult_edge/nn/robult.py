@@ -9,7 +9,7 @@ Two kinds of modules leave it for inference: ``branch(name)``, X_i → (ŷ_i, H_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robult_edge.course import course
 from robult_edge.errors import SpecError
 from robult_edge.modality import ModalitySpec
 from robult_edge.nn import encoders as enc
@@ -25,7 +26,10 @@ ClassifierInput = Literal["z", "zu"]
 
 
 class Normalise(nn.Module):
-    """(x − mean) / std per channel, with the training statistics; raw units in."""
+    """(x − mean) / std, with the training statistics of each channel; raw units in.
+
+    Where windows have a common course, with those of each of its samples: see `fit`.
+    """
 
     mean: Tensor
     std: Tensor
@@ -35,8 +39,16 @@ class Normalise(nn.Module):
         if spec.stats is None:
             raise SpecError(f"modality {spec.name!r}: stats are missing; take them from training")
         shape = (-1, *[1] * (len(spec.window_shape) - 1))
-        self.register_buffer("mean", torch.tensor(spec.stats.mean).reshape(shape))
-        self.register_buffer("std", torch.tensor(spec.stats.std).reshape(shape))
+        # Of an image one number per plane; of a series room for one per sample.
+        room = (1, 1, 1) if spec.size else (1, spec.window)
+        for name, numbers in (("mean", spec.stats.mean), ("std", spec.stats.std)):
+            self.register_buffer(name, torch.tensor(numbers).reshape(shape).repeat(room))
+
+    def fit(self, x: Tensor) -> None:
+        """Measure windows by their usual course, if they have one: x [n, C, T], raw units."""
+        mean, spread = map(torch.from_numpy, course(self(x).numpy()))
+        self.mean += self.std * mean
+        self.std *= spread
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -62,17 +74,28 @@ class Encoders(nn.ModuleList):
         self.names = tuple(m.name for m in modalities)
         self.width = width
 
-    def fit(self, windows: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
-        """Let the encoders with fixed features draw them; no label is looked at.
+    def fit(
+        self,
+        windows: Mapping[str, np.ndarray],
+        rng: np.random.Generator,
+        in_phase: Collection[str] = (),
+    ) -> None:
+        """Learn windows' usual course, and draw fixed features; no label is looked at.
 
         Args:
             windows: per modality some of the training windows [n, *window_shape], raw units.
             rng: of the draws.
+            in_phase: modalities whose windows may have a course: not images, and nothing that is
+                trained on windows shifted in time.
         """
         for i, name in enumerate(self.names):
             normalise, encoder, _ = self[i].children()
-            if isinstance(encoder, enc.Rocket) and len(windows[name]):
-                encoder.fixed.fit(normalise(torch.from_numpy(windows[name])), rng)
+            x = torch.from_numpy(windows[name])
+            assert isinstance(normalise, Normalise)
+            if name in in_phase:
+                normalise.fit(x)
+            if isinstance(encoder, enc.Rocket) and len(x):
+                encoder.fixed.fit(normalise(x), rng)
 
     def forward(
         self, x: Mapping[str, Tensor], present: Tensor, everyone: Tensor | None = None

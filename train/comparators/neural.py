@@ -110,7 +110,8 @@ def train(
     """
     torch.manual_seed(loop.derived_seed(config.seed, fold, 0))
     network = build(plan, config)
-    draw_features(network.f, plan, config.seed)
+    for encoders in (part for part in network.modules() if isinstance(part, Encoders)):
+        draw_features(encoders, plan, config)
     averaged = copy.deepcopy(network).eval()
     ema = dict(averaged.state_dict())
     optimiser = torch.optim.AdamW(

@@ -1,0 +1,34 @@
+"""The usual course of a window: what all windows of a machine's cycle have in common.
+
+Windows that begin with the cycle rise and fall alike, by far more than what tells one state from
+another. A network sees little beside that, until each sample is measured against what is usual at
+its place. Windows that begin anywhere have no such course, and are left as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SHARED = 0.1
+"""Of the movement within windows, the least share that is common to all: it is a hundredth or less
+where windows begin anywhere, an eighth to all of it in a machine's cycle."""
+LEAST = 0.3
+"""Spreads of the channel: where windows hardly differ, so much counts as usual."""
+
+
+def course(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is usual at each sample of a window, (mean, spread), each [C, T].
+
+    Args:
+        x: training windows [n, C, T], each channel's mean 0 and spread 1.
+
+    Returns:
+        0 and 1 for channels without a common course.
+    """
+    mean, spread = np.zeros(x.shape[1:], np.float32), np.ones(x.shape[1:], np.float32)
+    if len(x):
+        usual, within = x.mean(0), x.var(2).mean(0)
+        common = usual.var(1) > SHARED * within
+        mean[common] = usual[common]
+        spread[common] = np.maximum(x.std(0)[common], LEAST)
+    return mean, spread

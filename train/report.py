@@ -109,11 +109,14 @@ def read(results: Path) -> Runs:
 
 
 def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
-    seeds: dict[float, int] = {}
+    seeds: dict[float, set[int]] = {}
     for (_, labels, _, variant), own in runs.items():
         if variant == USUAL[1]:
-            seeds[labels] = max(seeds.get(labels, 0), len(own))
-    by_labels = ", ".join(f"{n} with {_percent(labels)}" for labels, n in sorted(seeds.items()))
+            seeds.setdefault(labels, set()).add(len(own))
+    by_labels = ", ".join(
+        f"{' to '.join(map(str, sorted({min(n), max(n)})))} with {_percent(labels)}"
+        for labels, n in sorted(seeds.items())
+    )
     short = bool(settings["short"])
     command = f"python -m train.evaluate{' --quick' if short else ''}"
     if short and settings["encoder"] != QUICK.encoder:

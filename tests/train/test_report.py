@@ -86,7 +86,8 @@ def test_the_overview_pairs_over_data_sets(results, tmp_path):
         other = cell | {"dataset": "e", "method": method, "rules": {rule: scored}}
         (results / f"e_0.05_0_{method}_default.json").write_text(json.dumps(other))
     report.render(results, tmp_path / "RESULTS.md")
-    overview = (tmp_path / "RESULTS.md").read_text().split("## Over all data sets")[1]
+    head, overview = (tmp_path / "RESULTS.md").read_text().split("## Over all data sets")
+    assert ": 1 to 3 with 5 %, 3 with 50 % of the labels;" in head
     overview = overview.split("\n## ")[0]
     # Mean over subsets: +.1 on d, averaged over its seeds, and +.0333 on e.
     assert "| 5 % | GMC | +0.067 ± 0.424 (tie, 2 of 2) |" in overview

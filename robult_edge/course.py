@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-SHARED = 0.1
-"""Of the movement within windows, the least share that is common to all: it is a hundredth or less
-where windows begin anywhere, an eighth to all of it in a machine's cycle."""
+SHARED = 0.5
+"""Of the movement within windows, the share that is common to all from which on it hides the rest.
+Where windows begin anywhere it is a hundredth or less."""
 LEAST = 0.3
 """Spreads of the channel: where windows hardly differ, so much counts as usual."""
 
@@ -28,7 +28,8 @@ def course(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean, spread = np.zeros(x.shape[1:], np.float32), np.ones(x.shape[1:], np.float32)
     if len(x):
         usual, within = x.mean(0), x.var(2).mean(0)
-        common = usual.var(1) > SHARED * within
+        # The mean of n windows that have nothing in common still moves by an n-th.
+        common = usual.var(1) > (SHARED + 1 / len(x)) * within
         mean[common] = usual[common]
         spread[common] = np.maximum(x.std(0)[common], LEAST)
     return mean, spread

@@ -44,7 +44,7 @@ def test_where_windows_hardly_differ_noise_is_not_blown_up() -> None:
     np.testing.assert_array_equal(course(x)[1], np.float32(LEAST))
 
 
-@pytest.mark.parametrize("n", [0, N])
+@pytest.mark.parametrize("n", [0, 1, 2, N])
 def test_windows_that_begin_anywhere_have_no_course(n: int) -> None:
     x = np.stack([np.roll(WAVE, k) for k in RNG.integers(0, T, N)])[:n, None]
     mean, spread = course(x)

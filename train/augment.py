@@ -90,7 +90,8 @@ def augment(x: Tensor, std: Tensor, invariances: tuple[str, ...], noise: Noise) 
 
     Args:
         x: [B, *window_shape], raw units.
-        std: training spread per channel, shaped to broadcast against x.
+        std: training spread per channel, or per sample where windows have a common course, shaped
+            to broadcast against x.
         invariances: names, as a modality's ``invariant_to`` declares them.
         noise: for the rows of x, on its device.
     """

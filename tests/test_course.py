@@ -15,7 +15,7 @@ from robult_edge.nn.robult import Encoders
 from train.config import TrainConfig
 from train.crossfit import make_plan
 from train.kernel import by_level, by_shape
-from train.plan import draw_features
+from train.plan import fit_encoders
 
 N, T = 400, 64
 RNG = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_what_trains_on_windows_shifted_in_time_has_none() -> None:
     windows = {name: (w + wave).astype(np.float32) for name, w in plan.windows.items()}
     plan = replace(plan, windows=windows, invariances={first.name: ("shift",), second.name: ()})
     encoders = Encoders(plan.modalities, 8, {})
-    draw_features(encoders, plan, TrainConfig())
+    fit_encoders(encoders, plan, TrainConfig())
     moved = [float(f[0].mean.std(1).max()) for f in encoders]
     assert moved[0] == 0
     assert moved[1] > 1

@@ -24,7 +24,7 @@ from train import distributed
 from train.augment import Noise
 from train.config import TrainConfig
 from train.feed import feed
-from train.plan import Plan, augmented, batches, draw_features, random_subset, steps
+from train.plan import Plan, augmented, batches, fit_encoders, random_subset, steps
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def build(plan: Plan, config: TrainConfig) -> Robult:
         classifier_input=config.classifier_input,
         dropout=config.dropout,
     )
-    draw_features(model.f, plan, config)
+    fit_encoders(model.f, plan, config)
     return model
 
 

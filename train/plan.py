@@ -83,7 +83,7 @@ class Plan:
         return int(self.fold.max()) + 1
 
 
-def draw_features(encoders: Encoders, plan: Plan, config: TrainConfig) -> None:
+def fit_encoders(encoders: Encoders, plan: Plan, config: TrainConfig) -> None:
     """Let encoders learn the usual course of the plan's windows, and draw fixed features."""
     rng = np.random.default_rng([config.seed, 4])
     some = {}

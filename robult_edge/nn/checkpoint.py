@@ -83,7 +83,8 @@ def load_model(run_dir: Path) -> tuple[Robult, RunInfo]:
         raise RobultError(f"{run_dir / 'run.json'} cannot be read ({error}); train again") from None
     if info.version != VERSION:
         raise RobultError(
-            f"{run_dir / 'run.json'} is of version {info.version}; this program reads {VERSION}"
+            f"{run_dir / 'run.json'} is of version {info.version}; this program reads {VERSION}; "
+            "train again"
         )
     model = Robult(
         info.modalities,

@@ -157,6 +157,15 @@ def test_all_networks_stand_on_the_same_encoders(plan):
         ]
 
 
+def test_all_encoders_of_a_network_draw_their_fixed_features(plan):
+    rocket = dict.fromkeys((m.name for m in plan.modalities), "rocket")
+    config = dataclasses.replace(CONFIG, epochs=1, steps=1, encoders=rocket)
+    network = next(neural.train(plan, config, plan.everything, Gmc))
+    for encoders in (network.f, network.joint):
+        for _, encoder, _ in encoders:
+            assert encoder.fixed.mean.any()
+
+
 def test_a_taught_comparator_learns_from_the_teacher_and_from_no_hidden_label(plan):
     config = dataclasses.replace(CONFIG, epochs=1, steps=2, delta=1.0)
     lies = dataclasses.replace(plan, y=np.where(plan.known, plan.y, 1 - plan.y))

@@ -18,7 +18,7 @@ from train.augment import Noise
 from train.comparators.shape import Windows
 from train.config import TrainConfig
 from train.feed import feed
-from train.plan import Plan, augmented, batches, draw_features, steps
+from train.plan import Plan, augmented, batches, fit_encoders, steps
 from train.teacher import teach
 
 
@@ -111,7 +111,7 @@ def train(
     torch.manual_seed(loop.derived_seed(config.seed, fold, 0))
     network = build(plan, config)
     for encoders in (part for part in network.modules() if isinstance(part, Encoders)):
-        draw_features(encoders, plan, config)
+        fit_encoders(encoders, plan, config)
     averaged = copy.deepcopy(network).eval()
     ema = dict(averaged.state_dict())
     optimiser = torch.optim.AdamW(

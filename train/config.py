@@ -31,7 +31,8 @@ class TrainConfig:
         lambda_l: λ_l, weight of L_lb inside L_PU.
         lambda_u: λ_u after its ramp.
         delta: weight of L_distil: what `train.teacher` says of unlabelled windows, to be said of
-            them, augmented, by every branch and the head. With 0 labels are not doubted either.
+            them, augmented, by every branch and the head. With 0 it is not asked, and labels are
+            taken at their word.
         ramp: share of the epochs over which λ_u rises, and the classifier counts as young.
         kernel: K of the pseudo positives.
         augment: apply the augmentations that the modalities declare.

@@ -4,11 +4,11 @@ From few labels a young network names unlabelled windows badly, and then learns 
 A ridge on fixed features (`train.kernel`) needs no training: it is a formula, and of *other windows
 of the same groups* it is right far more often, the more so as it is made smooth along unlabelled
 windows (`train.manifold`). How much levels count beside shapes is for labels left out to say. The
-ridge is asked once, before training, and every branch and the head learn to say what it said. Where
-most windows are labelled it is asked about those too, each by a fit that did not learn from its
-label, and so finds labels to doubt (`train.doubt`). It is no model for deployment: it needs all its
-sensors, and noise of a fifth of a channel's spread undoes it. What learns from it is judged on
-other groups.
+ridge is asked once, before training, and every branch and the head learn to say what it said. It is
+asked about labelled windows too, each by a fit that did not learn from its label: a label says
+which class it is, the ridge which others it nearly was, and a wrong label is not learnt by heart.
+It is no model for deployment: it needs all its sensors, and noise of a fifth of a channel's spread
+undoes it. What learns from it is judged on other groups.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from robult_edge import fusion
 from robult_edge.calibration import LOG_LOSSES, fit_temperature
 from robult_edge.task import Task
 from train.config import TrainConfig
-from train.doubt import doubted
 from train.kernel import Kernel, by_level, by_shape, chunks
 from train.manifold import deformation, laplacian
 from train.plan import Plan
@@ -33,8 +32,8 @@ LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
 """Of levels beside shapes, tried; the first where nothing can be left out."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
-SCARCE = 0.5
-"""Below this share of windows labelled, labels are taken at their word: none can be spared."""
+WORD = 0.5
+"""Share of the label in what is to be said of its window; the rest is what the ridge says of it."""
 STRENGTHS = (0.3, 1.0, 3.0)
 """Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
 PENALTIES = np.logspace(-4, 2, 13)
@@ -46,26 +45,25 @@ SHARPNESS = 2.5
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     """What each model that a cross-fit trains is to say of every window.
 
-    Of an unlabelled one what the ridge says; of a labelled one its label, which is doubted where
-    labels are not ``SCARCE``. Of the fold left out the ridge knows where windows lie, and no label;
-    what stands there at labelled windows is for nobody.
+    Of an unlabelled one what the ridge says; of a labelled one half that, without its label, and
+    half its label. Of the fold left out the ridge knows where windows lie, and no label; what
+    stands there at labelled windows is for nobody.
 
     Returns:
         Per fold left out, ``plan.everything`` for none: [N, K] float32 probabilities or values.
     """
     rng = np.random.default_rng([config.seed, 5])
     known = np.sort(rng.permutation(np.flatnonzero(plan.known))[:LABELLED])
-    scarce = plan.known.mean() < SCARCE
-    unknown = np.flatnonzero(~plan.known) if scarce else np.setdiff1d(np.arange(len(plan.y)), known)
-    learned = np.concatenate([known, np.sort(rng.permutation(unknown)[: MOST - len(known)])])
     n = len(known)
+    others = np.setdiff1d(np.arange(len(plan.y)), known)
+    learned = np.concatenate([known, np.sort(rng.permutation(others)[: MOST - n])])
     shapes, levels = Kernel(plan, learned, by_shape, rng), Kernel(plan, learned, by_level, rng)
     among = shapes.among(), levels.among()
     mine = {fold: plan.fold[known] != fold for fold in [*plan.folds, plan.everything]}
     fits = fit(*among, plan.y[known], mine, plan.classes, plan.task)
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
     here = learned[n:], among[0][n:], among[1][n:]
-    elsewhere = ((r, shapes(r), levels(r)) for r in chunks(np.setdiff1d(unknown, learned)))
+    elsewhere = ((r, shapes(r), levels(r)) for r in chunks(np.setdiff1d(others, learned)))
     for rows, shape, level in chain([here], elsewhere):
         for fold, answer in fits.items():
             said[fold][rows] = answer(shape, level)
@@ -73,9 +71,7 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     for fold, answer in fits.items():
         told = plan.known & (plan.fold != fold)
         said[fold][known[mine[fold]]] = answer.ridge.unseen
-        said[fold][told] = (
-            label[told] if scarce else doubted(said[fold][told], label[told], plan.task)
-        )
+        said[fold][told] = WORD * label[told] + (1 - WORD) * said[fold][told]
     return said
 
 

@@ -55,6 +55,11 @@ def report(console: Console, out: Path, manifest: Manifest, deltas: dict[str, fl
         table.add_row(alive, *shown.values(), f"{deltas[f'fused {alive}']:.1e}")
     console.print(table)
     graphs = ", ".join(f"{n} {deltas[n]:.1e}" for n in (*manifest.names, "fusion head"))
+    if in_phase := manifest.provenance["in_phase"]:
+        console.print(
+            f"{', '.join(in_phase)}: what a window shows is told from the usual course of a cycle; "
+            "serve windows that begin where the training windows do"
+        )
     size = sum(f.stat().st_size for f in out.iterdir()) / 1e6
     console.print(f"max |Δ| to torch: {graphs}; bundle {out} ({size:.2f} MB)")
 

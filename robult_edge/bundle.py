@@ -167,7 +167,7 @@ class Manifest(
         golden: ``.npz`` of inputs with their logits, to prove an engine right without torch.
         usual: ``.npz`` of what training windows look like (`robult_edge.plausibility`); None in
             older bundles, and where no modality's windows have looks.
-        provenance: data set, split, seeds, versions, commit.
+        provenance: data set, split, seeds, versions, commit; modalities to be served in phase.
     """
 
     format: int

@@ -50,6 +50,11 @@ class Normalise(nn.Module):
         self.mean += self.std * mean
         self.std *= spread
 
+    @property
+    def in_phase(self) -> bool:
+        """Whether windows are measured by a common course, and so have to begin where it does."""
+        return bool((self.mean.flatten(1).std(1, correction=0) > 0).any())
+
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
 

@@ -131,6 +131,20 @@ def test_a_class_that_shows_in_levels_alone_is_seen(
     assert seen > right(plan, teach(telling, CONFIG)[2], ~plan.known) + 0.1
 
 
+def test_small_details_beside_large_swings_are_seen(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    n, _, t = plan.windows["s0"].shape
+    swings = 3 * rng.normal(size=(n, 1, t)) * (rng.random((n, 1, t)) < 0.15)
+    details = rng.normal(size=(n, 1, t)) * 0.02 * 3.0 ** plan.y[:, None, None]
+    telling = level_with(plan, 0 * plan.y)
+    telling.windows["s0"] = (swings + details).astype(np.float32)
+    seen = right(plan, teach(telling, CONFIG)[2], ~plan.known)
+    monkeypatch.setattr("train.kernel.SOFTNESS", 0.25)
+    assert seen > right(plan, teach(telling, CONFIG)[2], ~plan.known) + 0.1
+
+
 def test_levels_that_tell_nothing_count_for_nothing(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

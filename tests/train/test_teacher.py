@@ -136,8 +136,8 @@ def test_small_details_beside_large_swings_are_seen(
 ) -> None:
     rng = np.random.default_rng(0)
     n, _, t = plan.windows["s0"].shape
-    swings = 3 * rng.normal(size=(n, 1, t)) * (rng.random((n, 1, t)) < 0.15)
-    details = rng.normal(size=(n, 1, t)) * 0.02 * 3.0 ** plan.y[:, None, None]
+    swings = 3 * rng.normal(size=(n, 1, t)) * (rng.random((n, 1, t)) < 0.1)
+    details = rng.normal(size=(n, 1, t)) * 0.02 * 2.5 ** plan.y[:, None, None]
     telling = level_with(plan, 0 * plan.y)
     telling.windows["s0"] = (swings + details).astype(np.float32)
     seen = right(plan, teach(telling, CONFIG)[2], ~plan.known)

@@ -93,8 +93,7 @@ def build(
         conflict=fitted.conflict,
         golden=bundle.write_arrays(out / "golden.npz", _golden(names, windows, answers, h)),
         usual=usual.write(out, known),
-        provenance=_provenance(info, dataset, len(out_of_fold.y))
-        | {"in_phase": [m for m, f in zip(names, model.f, strict=True) if f[0].in_phase]},
+        provenance=_provenance(info, dataset, len(out_of_fold.y)) | {"in_phase": model.f.in_phase},
     )
     bundle.write_manifest(out, manifest)
     _remove_strangers(out, manifest)

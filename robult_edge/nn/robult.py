@@ -50,11 +50,6 @@ class Normalise(nn.Module):
         self.mean += self.std * mean
         self.std *= spread
 
-    @property
-    def in_phase(self) -> bool:
-        """Whether windows are measured by a common course, and so have to begin where it does."""
-        return bool((self.mean.flatten(1).std(1, correction=0) > 0).any())
-
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
 
@@ -101,6 +96,13 @@ class Encoders(nn.ModuleList):
                 normalise.fit(x)
             if isinstance(encoder, enc.Rocket) and len(x):
                 encoder.fixed.fit(normalise(x), rng)
+
+    @property
+    def in_phase(self) -> list[str]:
+        """Modalities that have a usual course: windows have to begin where it begins."""
+        means = [next(encoder.children()).get_buffer("mean").flatten(1) for encoder in self]
+        varied = [(mean != mean[:, :1]).any() for mean in means]
+        return [name for name, yes in zip(self.names, varied, strict=True) if yes]
 
     def forward(
         self, x: Mapping[str, Tensor], present: Tensor, everyone: Tensor | None = None

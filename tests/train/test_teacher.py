@@ -223,6 +223,14 @@ def test_the_formula_is_sklearns_and_its_left_out_answers_are_refits(task: str) 
     )
 
 
+def test_that_left_out_labels_tell_nothing_is_no_reason_to_name_one_class_always() -> None:
+    x = np.random.default_rng(0).normal(size=(16, 30))
+    y = np.repeat([0, 1, 2, 3], [7, 3, 3, 3])
+    fitted = ridge(x @ x.T, y, np.ones(16, bool), 4, "classification")
+    said = fitted(x @ x.T).argmax(1)
+    assert (said == y).mean() > 0.9
+
+
 def test_values_and_vectors_have_a_teacher_too() -> None:
     source = "synthetic:windows=400,modalities=2,groups=8,classes=3"
     plan = make_plan(load(source), CONFIG)

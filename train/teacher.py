@@ -33,7 +33,7 @@ LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
 """Of levels beside shapes, tried; the first where nothing can be left out."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
-WORD = 0.5
+LABEL_SHARE = 0.5
 """Share of the label in what is to be said of its window; the rest is what the ridge says of it."""
 STRENGTHS = (0.3, 1.0, 3.0)
 """Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
@@ -74,7 +74,7 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     for fold, answer in fits.items():
         told = plan.known & (plan.fold != fold)
         said[fold][known[mine[fold]]] = answer.ridge.unseen
-        said[fold][told] = WORD * label[told] + (1 - WORD) * said[fold][told]
+        said[fold][told] = LABEL_SHARE * label[told] + (1 - LABEL_SHARE) * said[fold][told]
     return said
 
 

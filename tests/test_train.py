@@ -98,14 +98,14 @@ def test_truth_outside_the_budget_changes_nothing(tmp_path):
 def test_synergy_is_learned_by_the_head_alone(tmp_path):
     source = "synthetic:modalities=2,classes=2,redundant=0,unique=0,synergy=1"
     encoders = {"s0": "conv1d", "s1": "conv1d"}
-    config = TrainConfig(epochs=10, folds=2, workers=1, device="cpu", encoders=encoders)
+    config = TrainConfig(epochs=5, folds=2, workers=1, device="cpu", encoders=encoders)
     data = load(source)
     plan = crossfit.make_plan(data, config)  # folds 0 and 1; 2 is everything
     loop.train_fold(plan, config, 2, tmp_path / "folds", silent)
     model = loop.build(plan, config).eval()
     model.load_state_dict(snapshot(tmp_path / "folds", 2, config.epochs - 1))
     metrics = crossfit.test_metrics(model, data, plan)
-    assert metrics["test/head/s0+s1"] > 0.75  # a coin says .5; over four seeds .81 to .83
+    assert metrics["test/head/s0+s1"] > 0.85
     for nothing in ("mean/s0", "mean/s1", "mean/s0+s1", "head/s0", "head/s1"):
         assert 0.4 < metrics[f"test/{nothing}"] < 0.6
 

@@ -110,6 +110,32 @@ def test_synergy_is_learned_by_the_head_alone(tmp_path):
         assert 0.4 < metrics[f"test/{nothing}"] < 0.6
 
 
+def test_wrong_labels_are_not_learnt_by_heart(tmp_path):
+    data = load("synthetic:windows=800,modalities=2,groups=8,classes=3,redundant=1,unique=0")
+    encoders = {"s0": "conv1d", "s1": "conv1d"}
+    config = TrainConfig(epochs=6, folds=2, workers=1, device="cpu", encoders=encoders)
+    plan = crossfit.make_plan(data, config)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(len(plan.y)) < 0.4
+    y = np.where(wrong, (plan.y + rng.integers(1, 3, len(plan.y))) % 3, plan.y)
+    fitted = crossfit.fit(dataclasses.replace(plan, y=y), config, tmp_path / "folds", silent)
+    model = loop.build(plan, config).eval()
+    model.load_state_dict(fitted.weights)
+    right = crossfit.test_metrics(model, data, plan)
+    for sensor in ("s0", "s1"):  # .71 to .79 where labels are taken at their word
+        assert right[f"test/mean/{sensor}"] > 0.85
+    assert right["test/head/s0+s1"] > 0.9
+
+
+def test_labels_are_believed_the_more_the_longer_training_lasts():
+    said = torch.tensor([[0.2, 0.8], [0.2, 0.8]])
+    label = torch.tensor([[1.0, 0.0], [torch.nan, torch.nan]])
+    labelled = torch.tensor([True, False])
+    for belief, then in ((0.0, [0.2, 0.8]), (0.5, [0.6, 0.4]), (1.0, [1.0, 0.0])):
+        aim = loop.aims(said, label, labelled, belief)
+        torch.testing.assert_close(aim, torch.stack([torch.tensor(then), said[1]]))
+
+
 def test_each_sensor_alone_beats_chance_and_the_run_is_written_down(tmp_path):
     source = "synthetic:windows=800,modalities=2,groups=8,classes=2,redundant=0.8,unique=0"
     options = ["--labels", "0.3", "--epochs", "8", "--folds", "2", "--workers", "1"]

@@ -25,6 +25,7 @@ from train.augment import Noise
 from train.config import TrainConfig
 from train.feed import feed
 from train.plan import Plan, augmented, batches, fit_encoders, random_subset, steps
+from train.teacher import probabilities
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ def train_fold(
 ) -> None:
     """Train on every fold but ``fold``; ``plan.everything``, no fold, leaves out nothing.
 
-    ``taught`` [N, K] is what `train.teacher` wants this model to say of every window.
+    ``taught`` [N, K] is what `train.teacher` says of every window: to be said of it, and of a
+    labelled one the less the longer training lasts. At first it counts alone, in the end its label.
+    Labels may be noise, or tell what no ridge can see: how far they are to be believed, the choice
+    of the epoch says.
 
     Leaves ``out/fold<k>/epoch-<e>.safetensors`` per epoch: averaged weights, with the out-of-fold
     log loss as metadata. Goes on from ``state.safetensors`` where there is one. All randomness of
@@ -85,6 +89,7 @@ def train_fold(
     present = torch.from_numpy(plan.present).to(device)
     y = torch.from_numpy(plan.y).to(device)
     said_of = None if taught is None else torch.from_numpy(taught).to(device)
+    label = torch.from_numpy(probabilities(plan.y, plan.classes, plan.task)).float().to(device)
     mine = plan.fold != fold
     held_out, share = np.flatnonzero(~mine & plan.judged), distributed.share()
     # Training draws its strata (classes) evenly, so each counts evenly here.
@@ -109,10 +114,14 @@ def train_fold(
         for step, batch in enumerate(feed(plan, drawn, share, device)):
             done, rows = epoch * per_epoch + step, batch.rows
             x = augmented(model.f, batch.x, plan, config, Noise(generator, len(rows), share))
+            aim = None
+            if said_of is not None:
+                belief = epoch / max(1, config.epochs - 1)
+                aim = aims(said_of[rows], label[rows], batch.labelled, belief)
             with autocast(device):
                 loss, terms, reference = _loss(
                     model, config, plan.task, x, present[rows], y[rows], batch.labelled,
-                    None if said_of is None else said_of[rows], reference, ramp, generator,
+                    aim, reference, ramp, generator,
                 )  # fmt: skip
             descend(loss, model, ema, optimiser, config, done)
             for name, value in terms.items():
@@ -145,7 +154,7 @@ def _loss(
     present: Tensor,
     y: Tensor,
     labelled: Tensor,
-    taught: Tensor | None,
+    aim: Tensor | None,
     reference: Tensor,
     ramp: float,
     generator: torch.Generator,
@@ -158,10 +167,10 @@ def _loss(
     _, logits_a = model.fuse(out.h, alive)
     answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
     seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
-    truth = y if taught is None else taught
+    truth = y if aim is None else aim
     sup = _halves(losses.l_sup(a, truth, k, task) for a, k in zip(answers, seen, strict=True))
     distil = torch.zeros_like(sup)
-    if taught is not None:
+    if aim is not None:
         unseen = [~labelled & present[:, i] for i in range(m)] + [~labelled, ~labelled]
         distil = _halves(
             losses.l_sup(a, truth, k, task) for a, k in zip(answers, unseen, strict=True)
@@ -201,6 +210,18 @@ def _loss(
         "pseudo/w": pu.w_share,
     }
     return loss, terms, pu.reference
+
+
+def aims(said: Tensor, label: Tensor, labelled: Tensor, belief: float) -> Tensor:
+    """What is to be said of windows [B, K]: what the teacher says, where labelled partly the label.
+
+    Args:
+        said: by the teacher [B, K].
+        label: as an answer [B, K]; not read where there is none.
+        labelled: [B] bool.
+        belief: in labels, 0 – 1.
+    """
+    return torch.where(labelled[:, None], said.lerp(label, belief), said)
 
 
 def _halves(terms: Iterable[Tensor]) -> Tensor:

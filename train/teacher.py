@@ -5,10 +5,10 @@ A ridge on fixed features (`train.kernel`) needs no training: it is a formula, a
 of the same groups* it is right far more often, the more so as it is made smooth along unlabelled
 windows (`train.manifold`). How much levels count beside shapes is for labels left out to say. The
 ridge is asked once, before training, and every branch and the head learn to say what it said. It is
-asked about labelled windows too, each by a fit that did not learn from its label: a label says
-which class it is, the ridge which others it nearly was, and a wrong label is not learnt by heart.
-It is no model for deployment: it needs all its sensors, and noise of a fifth of a channel's spread
-undoes it. What learns from it is judged on other groups.
+asked about labelled windows too, each by a fit that did not learn from its label: which classes it
+nearly was, and what it would be were its label wrong. `train.loop` begins with that, and ends with
+the label. It is no model for deployment: it needs all its sensors, and noise of a fifth of a
+channel's spread undoes it. What learns from it is judged on other groups.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
 """Of levels beside shapes, tried; the first where nothing can be left out."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
-LABEL_SHARE = 0.5
-"""Share of the label in what is to be said of its window; the rest is what the ridge says of it."""
 STRENGTHS = (0.3, 1.0, 3.0)
 """Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
 PENALTIES = np.logspace(-4, 2, 13)
@@ -46,11 +44,10 @@ SHARPNESS = 2.5
 
 
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
-    """What each model that a cross-fit trains is to say of every window.
+    """What the ridge says of every window to each model that a cross-fit trains.
 
-    Of an unlabelled one what the ridge says; of a labelled one half that, without its label, and
-    half its label. Of the fold left out the ridge knows where windows lie, and no label; what
-    stands there at labelled windows is for nobody.
+    Of a labelled one it is said without its label. Of the fold left out the ridge knows where
+    windows lie, and no label; what stands there at labelled windows is for nobody.
 
     Returns:
         Per fold left out, ``plan.everything`` for none: [N, K] float32 probabilities or values.
@@ -70,11 +67,8 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     for rows, shape, level in chain([here], elsewhere):
         for fold, answer in fits.items():
             said[fold][rows] = answer(shape, level)
-    label = probabilities(plan.y, plan.classes, plan.task)
     for fold, answer in fits.items():
-        told = plan.known & (plan.fold != fold)
         said[fold][known[mine[fold]]] = answer.ridge.unseen
-        said[fold][told] = LABEL_SHARE * label[told] + (1 - LABEL_SHARE) * said[fold][told]
     return said
 
 

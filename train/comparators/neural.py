@@ -119,7 +119,7 @@ def train(
     )
     present, y = torch.from_numpy(plan.present), plan.y
     if taught is not None:
-        y = taught.argmax(1)
+        y = np.where(plan.known, plan.y, taught.argmax(1))
     mine = plan.fold != fold
     for epoch in range(config.epochs):
         seed = loop.derived_seed(config.seed, fold, epoch + 1)

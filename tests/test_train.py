@@ -251,6 +251,18 @@ def test_a_class_in_one_fold_alone_is_learned_but_not_judged_by():
     np.testing.assert_array_equal(plan.judged, plan.known & ~lonely)
 
 
+def test_the_epoch_is_the_best_out_of_fold_of_those_that_are_not_their_random_start():
+    plan = crossfit.make_plan(load(SMALL), QUICK)
+    config = dataclasses.replace(QUICK, epochs=8, steps=5, ema=0.9)  # which remembers two epochs
+    for costs, best in (
+        ([1, 9, 8, 6, 5, 6, 7, 8], 4),
+        ([9, 7, 1, 7, 3, 3, 3, 5], 5),  # one lucky epoch
+        ([1, 2, 3, 4, 5, 6, 7, 8], 1),
+        ([0, 0, 0, 0, 0, 0, 0, 0], 7),  # nothing to judge by
+    ):
+        assert crossfit.best_epoch(np.array(costs, float), plan, config) == best
+
+
 def test_labels_of_a_single_group_train_one_model_to_the_end(tmp_path):
     data = load(SMALL)
     home = data.groups[np.flatnonzero(~data.test)[0]]

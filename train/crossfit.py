@@ -26,7 +26,7 @@ from robult_edge.task import Task, labelled, scales, standardised, strata
 from train import distributed
 from train.config import TrainConfig
 from train.loop import Progress, build, pick_device, predict, read_snapshot, train_fold
-from train.plan import Plan
+from train.plan import Plan, steps
 from train.teacher import teach
 
 
@@ -107,7 +107,7 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
     costs = np.zeros(config.epochs)
     for fold in plan.folds:
         costs += [read_snapshot(out / path(fold, e))[1] for e in range(config.epochs)]
-    epoch = best_epoch(costs, config)
+    epoch = best_epoch(costs, plan, config)
 
     m, k = len(plan.modalities), plan.classes
     masks = subsets.all_subsets(m)
@@ -132,16 +132,17 @@ def fit(plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress],
     return Fitted(epoch + 1, weights, oof, {f"oof/{name}": v for name, v in found.items()})
 
 
-def best_epoch(costs: np.ndarray, config: TrainConfig) -> int:
+def best_epoch(costs: np.ndarray, plan: Plan, config: TrainConfig) -> int:
     """Epoch of least out-of-fold cost [epochs].
 
-    One lucky epoch is not a minimum: neighbours count. A model that is still young, trained by
-    half of its losses, is no candidate. With nothing to judge by it is the last.
+    One lucky epoch is not a minimum: neighbours count. While averaged weights still remember the
+    random ones they began with, they are no candidate. With nothing to judge by it is the last.
     """
     if not costs.any():
         return config.epochs - 1
     smooth = np.convolve(np.pad(costs, 1, "edge"), np.ones(3), "valid")
-    grown = min(round(config.ramp * config.epochs), config.epochs - 1)
+    memory = 1 / (1 - config.ema) / steps(config, plan.fold != plan.everything)  # in epochs
+    grown = min(max(1, round(memory)), config.epochs) - 1
     return grown + int(np.argmin(smooth[grown:]))
 
 

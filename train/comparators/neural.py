@@ -91,7 +91,7 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
             for epoch, network in enumerate(train(plan, trial, fold, build, taught.get(fold))):
                 said[epoch, here] = table(network, *_of(plan, rows[here]))
                 costs[epoch] += loop.oof_loss(said[epoch, here], y[here], fair[here])
-        epoch = crossfit.best_epoch(costs, config)
+        epoch = crossfit.best_epoch(costs, plan, config)
         if best is None or costs[epoch] < best[0]:
             best = costs[epoch], lr, epoch, said[epoch]
     assert best is not None

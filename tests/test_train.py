@@ -16,6 +16,7 @@ from train import crossfit, loop
 from train.__main__ import main
 from train.augment import AUGMENTATIONS, Noise, augment
 from train.config import TrainConfig
+from train.teacher import teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 SMALL = "synthetic:windows=240,modalities=2,groups=8,classes=3"
@@ -108,6 +109,19 @@ def test_synergy_is_learned_by_the_head_alone(tmp_path):
     assert metrics["test/head/s0+s1"] > 0.85
     for nothing in ("mean/s0", "mean/s1", "mean/s0+s1", "head/s0", "head/s1"):
         assert 0.4 < metrics[f"test/{nothing}"] < 0.6
+
+
+def test_synergy_is_learned_from_few_labels(tmp_path):
+    source = "synthetic:modalities=2,classes=2,redundant=0,unique=0,synergy=1"
+    encoders = {"s0": "conv1d", "s1": "conv1d"}
+    config = TrainConfig(labels=0.05, epochs=5, folds=2, workers=1, device="cpu", encoders=encoders)
+    data = load(source)
+    plan = crossfit.make_plan(data, config)
+    taught = teach(plan, config)[plan.everything]
+    loop.train_fold(plan, config, plan.everything, tmp_path / "folds", silent, taught)
+    model = loop.build(plan, config).eval()
+    model.load_state_dict(snapshot(tmp_path / "folds", plan.everything, config.epochs - 1))
+    assert crossfit.test_metrics(model, data, plan)["test/head/s0+s1"] > 0.85
 
 
 def test_wrong_labels_are_not_learnt_by_heart(tmp_path):

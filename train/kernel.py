@@ -1,5 +1,7 @@
 """How alike windows are: inner products of their features, by shape or by level.
 
+Sensor by sensor, and of every two sensors at once: two windows are alike in what lies between
+sensors if they are alike, or both unlike, in each.
 MiniRocket's kernels sum to zero: what they see is a series' shape, not where it lies. Levels are
 features of their own. Both are of what differs from windows' usual course, where they have one.
 """
@@ -52,24 +54,37 @@ class Kernel:
             # tell what is said of the one left out.
             rows = np.sort(rows[: min(FITTED_TO, -(-len(rows) // 2))])
             self._features.append(make(m, plan.windows[m.name][rows], rng))
-        self._learned = np.concatenate([self._of(rows) for rows in chunks(learned)])
+        parts = [self._of(rows) for rows in chunks(learned)]
+        self._learned = [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """[len(rows), a], float32."""
-        return self._of(rows) @ self._learned.T
+        """Σ_i k_i and Σ_{i<j} k_i k_j over sensors, scaled to be as large: [2, len(rows), a].
+
+        The first sees what sensors show one by one, the second what lies between two of them.
+        """
+        return self._products(self._of(rows))
 
     def among(self) -> np.ndarray:
-        """[a, a], float32, of those at ``learned``."""
-        return self._learned @ self._learned.T
+        """The same of those at ``learned``: [2, a, a]."""
+        return self._products(self._learned)
 
-    def _of(self, rows: np.ndarray) -> np.ndarray:
+    def _products(self, features: list[np.ndarray]) -> np.ndarray:
+        total, squares = np.zeros((2, len(features[0]), len(self._learned[0])), np.float32)
+        for mine, theirs in zip(features, self._learned, strict=True):
+            k = mine @ theirs.T
+            total += k
+            squares += np.square(k)
+        m = len(features)
+        return np.stack([total, (np.square(total) - squares) * (m / max(1, m - 1))])
+
+    def _of(self, rows: np.ndarray) -> list[np.ndarray]:
+        there = self._plan.present[rows].sum(1, keepdims=True).clip(1)
         parts = []
         for i, (m, features) in enumerate(zip(self._plan.modalities, self._features, strict=True)):
             found = features(self._plan.windows[m.name][rows])
             found[~self._plan.present[rows, i]] = 0
-            parts.append(found / np.float32(found.shape[1] ** 0.5))
-        there = self._plan.present[rows].sum(1, keepdims=True).clip(1)
-        return np.concatenate(parts, 1) / np.sqrt(there, dtype=np.float32)
+            parts.append(found / np.sqrt(found.shape[1] * there, dtype=np.float32))
+        return parts
 
 
 def by_shape(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:

@@ -3,12 +3,13 @@
 From few labels a young network names unlabelled windows badly, and then learns from what it said.
 A ridge on fixed features (`train.kernel`) needs no training: it is a formula, and of *other windows
 of the same groups* it is right far more often, the more so as it is made smooth along unlabelled
-windows (`train.manifold`). How much levels count beside shapes is for labels left out to say. The
-ridge is asked once, before training, and every branch and the head learn to say what it said. It is
-asked about labelled windows too, each by a fit that did not learn from its label: which classes it
-nearly was, and what it would be were its label wrong. `train.loop` begins with that, and ends with
-the label. It is no model for deployment: it needs all its sensors, and noise of a fifth of a
-channel's spread undoes it. What learns from it is judged on other groups.
+windows (`train.manifold`). How much levels count beside shapes, and whether what lies between two
+sensors does (XOR at the purest), is for labels left out to say. The ridge is asked once, before
+training, and every branch and the head learn to say what it said. It is asked about labelled
+windows too, each by a fit that did not learn from its label: which classes it nearly was, and what
+it would be were its label wrong. `train.loop` begins with that, and ends with the label. It is no
+model for deployment: it needs all its sensors, and noise of a fifth of a channel's spread undoes
+it. What learns from it is judged on other groups.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ from train.plan import Plan
 
 LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
 """Of levels beside shapes, tried; the first where nothing can be left out."""
+PAIR_WEIGHT = 0.3
+"""Of what lies between two sensors, where labels left out clearly speak for it."""
+CLEARLY = 2 / 3
+"""Of their cost without it no more is left then."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
 STRENGTHS = (0.3, 1.0, 3.0)
@@ -41,6 +46,8 @@ labels left out are named no better than by naming the commonest class always: w
 the fit that does just that may seem the best."""
 SHARPNESS = 2.5
 """Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
+
+Weights = tuple[float, float, float]
 
 
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
@@ -58,15 +65,18 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     others = np.setdiff1d(np.arange(len(plan.y)), known)
     learned = np.concatenate([known, np.sort(rng.permutation(others)[: MOST - n])])
     shapes, levels = Kernel(plan, learned, by_shape, rng), Kernel(plan, learned, by_level, rng)
-    among = shapes.among(), levels.among()
+    among = np.concatenate([shapes.among(), levels.among()[:1]])
     mine = {fold: plan.fold[known] != fold for fold in [*plan.folds, plan.everything]}
-    fits = fit(*among, plan.y[known], mine, plan.classes, plan.task)
+    fits = fit(among, plan.y[known], mine, plan.classes, plan.task)
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
-    here = learned[n:], among[0][n:], among[1][n:]
-    elsewhere = ((r, shapes(r), levels(r)) for r in chunks(np.setdiff1d(others, learned)))
-    for rows, shape, level in chain([here], elsewhere):
+    here = learned[n:], among[:, n:]
+    elsewhere = (
+        (rows, np.concatenate([shapes(rows), levels(rows)[:1]]))
+        for rows in chunks(np.setdiff1d(others, learned))
+    )
+    for rows, products in chain([here], elsewhere):
         for fold, answer in fits.items():
-            said[fold][rows] = answer(shape, level)
+            said[fold][rows] = answer(products)
     for fold, answer in fits.items():
         said[fold][known[mine[fold]]] = answer.ridge.unseen
     return said
@@ -82,32 +92,27 @@ class Fit:
     """A ridge in the kernel that labels left out speak for.
 
     Attributes:
-        weight: of the levels' products beside the shapes'.
+        weights: of the products by shape, between shapes of two sensors, and by level.
         smooth: [a, n], see `train.manifold.deformation`.
         ridge: in the deformed kernel.
     """
 
-    weight: float
+    weights: Weights
     smooth: np.ndarray
     ridge: Ridge
 
-    def __call__(self, shape: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """Products with the windows learned from [B, a] → answers [B, K]."""
-        return self.ridge((shape + self.weight * level) @ self.smooth)
+    def __call__(self, products: np.ndarray) -> np.ndarray:
+        """Products with the windows learned from [3, B, a] → answers [B, K]."""
+        return self.ridge(np.tensordot(self.weights, products, 1) @ self.smooth)
 
 
 def fit(
-    shapes: np.ndarray,
-    levels: np.ndarray,
-    y: np.ndarray,
-    mine: dict[int, np.ndarray],
-    classes: int,
-    task: Task,
+    products: np.ndarray, y: np.ndarray, mine: dict[int, np.ndarray], classes: int, task: Task
 ) -> dict[int, Fit]:
-    """Per fold left out, the fit of least cost: first the levels' weight, then how smooth.
+    """Per fold left out, the fit of least cost: the levels' weight, the pairs', then how smooth.
 
     Args:
-        shapes, levels: products among the windows learned from [a, a], the known ones first.
+        products: among the windows learned from [3, a, a], the known ones first.
         y: truth of the known ones, [n] or [n, K].
         mine: per fold left out, the known windows that its fit may learn from, [n] bool.
         classes: K.
@@ -116,25 +121,29 @@ def fit(
     n = len(y)
 
     @cache
-    def plain(weight: float) -> np.ndarray:
-        return (shapes + weight * levels).astype(float)
+    def plain(weights: Weights) -> np.ndarray:
+        return np.tensordot(weights, products, 1)
 
     @cache
-    def graph(weight: float) -> csr_matrix:
-        return laplacian(plain(weight))
+    def graph(weights: Weights) -> csr_matrix:
+        return laplacian(plain(weights))
 
     @cache
-    def smooth(weight: float, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        g = deformation(plain(weight), graph(weight), n, strength)
-        return g, plain(weight)[:n] @ g
+    def smooth(weights: Weights, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        g = deformation(plain(weights), graph(weights), n, strength)
+        return g, plain(weights)[:n] @ g
 
     def best(mine: np.ndarray) -> Fit:
-        def cost(weight: float) -> float:
-            return ridge(plain(weight)[:n, :n], y, mine, classes, task).cost
+        def cost(weights: Weights) -> float:
+            return ridge(plain(weights)[:n, :n], y, mine, classes, task).cost
 
-        weight = min(LEVEL_WEIGHTS, key=cost)
-        kernels = [smooth(weight, strength) for strength in STRENGTHS]
-        fits = [Fit(weight, g, ridge(kernel, y, mine, classes, task)) for g, kernel in kernels]
+        trials = [(1.0, 0.0, level) for level in LEVEL_WEIGHTS]
+        costs = [cost(weights) for weights in trials]
+        alone = trials[int(np.argmin(costs))]
+        pairs = (1.0, PAIR_WEIGHT, alone[2])
+        weights = pairs if cost(pairs) < CLEARLY * min(costs) else alone
+        kernels = [smooth(weights, strength) for strength in STRENGTHS]
+        fits = [Fit(weights, g, ridge(kernel, y, mine, classes, task)) for g, kernel in kernels]
         return min(fits, key=lambda fit: fit.ridge.cost)
 
     return {fold: best(rows) for fold, rows in mine.items()}

@@ -159,13 +159,41 @@ def test_levels_that_tell_nothing_count_for_nothing(
         np.testing.assert_array_equal(answers, with_levels[fold])
 
 
+def test_what_lies_between_two_sensors_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    xor = "synthetic:windows=600,modalities=2,groups=8,classes=2,redundant=0,unique=0,synergy=1"
+    config = replace(CONFIG, labels=0.3)
+    plan = make_plan(load(xor), config)
+    assert right(plan, teach(plan, config)[2], ~plan.known) > 0.95
+    assert right(plan, teach(plan, config)[2], plan.known) > 0.95  # of its own label it is not told
+    monkeypatch.setattr("train.teacher.PAIR_WEIGHT", 0.0)
+    assert right(plan, teach(plan, config)[2], ~plan.known) < 0.7
+
+
+def test_where_nothing_lies_between_sensors_nothing_is_looked_for(
+    plan: Plan, said: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.teacher.PAIR_WEIGHT", 0.0)
+    for fold, answers in teach(plan, CONFIG).items():
+        np.testing.assert_array_equal(answers, said[fold])
+
+
+def test_products_of_pairs_are_those_of_every_two_sensors() -> None:
+    three = make_plan(load("synthetic:windows=80,groups=8,classes=2"), replace(CONFIG, labels=1.0))
+    rows = np.arange(20)
+    kernel = Kernel(three, rows, lambda *_: lambda x: x[:, 0, :5].copy(), np.random.default_rng(0))
+    a, b, c = (w[rows, 0, :5] @ w[rows, 0, :5].T / 5 / 3 for w in three.windows.values())
+    total, pairs = kernel(rows)
+    np.testing.assert_allclose(total, a + b + c, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(pairs, 3 * (a * b + a * c + b * c), rtol=1e-4, atol=1e-6)
+
+
 def test_windows_of_few_sensors_are_as_long_as_those_of_all(plan: Plan) -> None:
     present = plan.present.copy()
     present[::2, 1] = False
     rows = np.arange(100)
     for make in (by_shape, by_level):
         kernel = Kernel(replace(plan, present=present), rows, make, np.random.default_rng(0))
-        lengths = kernel(rows).diagonal()
+        lengths = kernel(rows)[0].diagonal()
         assert lengths[::2].mean() == pytest.approx(lengths[1::2].mean(), rel=0.2)
 
 
@@ -182,7 +210,9 @@ def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
     rows = rng.permutation(len(plan.y))[:50]
     assert np.isfinite(one(rows)).all()
     whole = rows[present[rows].all(1)]
-    assert np.abs(one(whole)[:, 1:3] - both(whole)[:, 1:3]).max() < 0.2  # drawn from other windows
+    assert (
+        np.abs(one(whole)[..., 1:3] - both(whole)[..., 1:3])[0].max() < 0.2
+    )  # drawn from other windows
     assert right(plan, teach(holes, CONFIG)[2], ~plan.known) > 0.6
 
 

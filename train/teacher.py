@@ -35,7 +35,7 @@ LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
 PAIR_WEIGHT = 0.3
 """Of what lies between two sensors, where labels left out clearly speak for it."""
 CLEARLY = 2 / 3
-"""Of their cost without it no more is left then."""
+"""Cost of labels left out with it, at most, as a share of their cost without it."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
 STRENGTHS = (0.3, 1.0, 3.0)

@@ -32,10 +32,8 @@ from train.plan import Plan
 
 LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
 """Of levels beside shapes, tried; the first where nothing can be left out."""
-PAIR_WEIGHT = 0.3
-"""Of what lies between two sensors, where labels left out clearly speak for it."""
-CLEARLY = 2 / 3
-"""Cost of labels left out with it, at most, as a share of their cost without it."""
+PAIR_WEIGHTS = (0.0, 0.3)
+"""Of what lies between two sensors, tried likewise."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
 STRENGTHS = (0.3, 1.0, 3.0)
@@ -134,14 +132,12 @@ def fit(
         return g, plain(weights)[:n] @ g
 
     def best(mine: np.ndarray) -> Fit:
+        @cache
         def cost(weights: Weights) -> float:
             return ridge(plain(weights)[:n, :n], y, mine, classes, task).cost
 
-        trials = [(1.0, 0.0, level) for level in LEVEL_WEIGHTS]
-        costs = [cost(weights) for weights in trials]
-        alone = trials[int(np.argmin(costs))]
-        pairs = (1.0, PAIR_WEIGHT, alone[2])
-        weights = pairs if cost(pairs) < CLEARLY * min(costs) else alone
+        *_, level = min(((1.0, 0.0, level) for level in LEVEL_WEIGHTS), key=cost)
+        weights = min(((1.0, pairs, level) for pairs in PAIR_WEIGHTS), key=cost)
         kernels = [smooth(weights, strength) for strength in STRENGTHS]
         fits = [Fit(weights, g, ridge(kernel, y, mine, classes, task)) for g, kernel in kernels]
         return min(fits, key=lambda fit: fit.ridge.cost)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from robult_edge import calibration, conformal, fusion, metrics, subsets
 from robult_edge.fusion import Rule
@@ -13,8 +14,8 @@ from robult_edge.task import Task
 
 NEVER = 1e9
 """A conflict threshold that nothing exceeds, where no window shows all sensors together."""
-CLEAR = 2.0
-"""Lead in standard errors that a smaller subset's rule needs to be taken; of classes, McNemar's."""
+LUCK = 0.05
+"""Chance that of all smaller subsets' rules any is taken that is no better."""
 
 
 @dataclass(frozen=True)
@@ -144,30 +145,34 @@ def _pool_row(
     """The pool of ``mask``, or the rule of a smaller subset where that was clearly better.
 
     So no subset clearly loses to its best member, or to a smaller subset of itself, out of fold.
-    A rule that was better by a window or two was lucky: taken as well, it loses on unseen groups.
-    The fit begins with what its smaller subsets weigh on average, and stays there where no window
-    shows all of ``mask``: with many holes in training that is so of all large subsets.
+    A rule that was better by a few windows was lucky: taken as well, it loses on unseen groups.
+    Where no window shows all of ``mask`` nothing is fitted: with many holes in training that is so
+    of all large subsets.
     """
     m = here.branch.shape[1]
     columns = [*subsets.members(mask), m]
     y = tempered(here, mask, temperatures)
-    rules = [smaller[child - 1] for child in subsets.children(mask)]
-    usual = np.mean([rule.weights[columns] for rule in rules], axis=0) if rules else None
     weights = np.zeros(m + 1)
-    weights[columns] = calibration.fit_pool(
-        y[:, columns], here.y, calibration.LOG_LOSSES[task], usual
-    )
+    weights[columns] = calibration.fit_pool(y[:, columns], here.y, calibration.LOG_LOSSES[task])
     best = SubsetFit(mask, weights, 0.0)
     if not len(here.y):
         return best
-    mine, most = _scores(y, weights, here.y, task), CLEAR
-    for rule in rules:
+    mine, most = _scores(y, weights, here.y, task), clear(m)
+    for rule in (smaller[child - 1] for child in subsets.children(mask)):
         members = tempered(here, rule.uses, temperatures)
         more = _scores(members, rule.weights, here.y, task) - mine
         lead = more.sum() / max(np.sqrt(np.square(more).sum()), 1e-9)
         if lead > most:
             best, most = rule, lead
     return best
+
+
+def clear(m: int) -> float:
+    """Lead in standard errors (of classes, McNemar's) from which a smaller subset's rule is taken.
+
+    M sensors make M (2^(M−1) − 1) comparisons, so by luck some lead by two (Bonferroni).
+    """
+    return float(-ndtri(LUCK / max(1, m * ((1 << m - 1) - 1))))
 
 
 def _scores(y: np.ndarray, weights: np.ndarray, truth: np.ndarray, task: Task) -> np.ndarray:

@@ -39,3 +39,8 @@ def test_a_member_better_by_a_few_windows_was_lucky() -> None:
     fit = late_fusion.fit(few, 0.9)
     assert right(fit, FIRST, few) > right(fit, BOTH, few)
     assert fit.tables["pool"][BOTH - 1].uses == BOTH
+
+
+@pytest.mark.parametrize(("sensors", "lead"), [(2, 1.96), (3, 2.54), (5, 3.21)])
+def test_the_more_subsets_are_compared_the_more_is_luck(sensors: int, lead: float) -> None:
+    assert late_fusion.clear(sensors) == pytest.approx(lead, abs=0.01)

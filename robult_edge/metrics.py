@@ -77,10 +77,27 @@ def ece(p: np.ndarray, y: np.ndarray, bins: int = 15) -> float:
         y: true classes [N].
         bins: number of bins.
     """
-    confidence, hit = p.max(1), p.argmax(1) == y
+    return _gap(p.max(1), p.argmax(1) == y, bins)
+
+
+def ece_floor(p: np.ndarray, bins: int = 15, draws: int = 50) -> float:
+    """ECE of answers that are right just as often as they say: on N windows luck is a gap too.
+
+    Args:
+        p: probabilities [N, K]; from each answer's confidence it is drawn whether it is right.
+        bins: number of bins.
+        draws: of that, from one seed; the ECE is their mean.
+    """
+    confidence = p.max(1)
+    luck = np.random.default_rng(0).random((draws, len(p)))
+    return float(np.mean([_gap(confidence, hit, bins) for hit in luck < confidence]))
+
+
+def _gap(confidence: np.ndarray, hit: np.ndarray, bins: int) -> float:
+    """Mean over bins, by their size, of how far hits [N] are from their confidence [N]."""
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.bincount(which, weights=hit - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(y))
+    return float(np.abs(gap).sum() / len(hit))
 
 
 def coverage(sets: np.ndarray, y: np.ndarray) -> float:

@@ -56,6 +56,22 @@ def test_over_and_under_confidence_do_not_cancel_between_bins() -> None:
     assert metrics.ece(p, np.array([1, 0]), bins=10) == pytest.approx((0.9 + 0.4) / 2)
 
 
+def test_the_ece_floor_is_what_a_calibrated_answer_shows() -> None:
+    rng = np.random.default_rng(1)
+    sure = rng.uniform(0.5, 1, 400)
+    p = np.stack([sure, 1 - sure], 1)
+    seen = [metrics.ece(p, (rng.random(400) > sure).astype(int)) for _ in range(200)]
+    assert metrics.ece_floor(p) == pytest.approx(np.mean(seen), rel=0.1)
+
+
+def test_the_ece_floor_sinks_with_the_root_of_the_windows() -> None:
+    p = np.tile([[0.7, 0.3]], (400, 1))
+    assert metrics.ece_floor(np.tile(p, (16, 1))) == pytest.approx(
+        metrics.ece_floor(p) / 4, rel=0.3
+    )
+    assert metrics.ece_floor(np.array([[1.0, 0.0]])) == 0
+
+
 def test_coverage_is_the_share_of_sets_that_hold_the_truth() -> None:
     sets = np.array([[True, False], [True, True], [False, True], [False, True]])
     assert metrics.coverage(sets, np.array([0, 1, 0, 1])) == 0.75

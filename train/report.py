@@ -288,6 +288,23 @@ def _calibration(own: dict[str, Any]) -> list[str]:
         "there was a reason to doubt. *Unprovoked*: where it says the same as they do.",
         "",
         *_table(names, rows),
+        *_floor(own.get(USUAL[0], {})),
+    ]
+
+
+def _floor(seeds: dict[int, Any]) -> list[str]:
+    """What of an ECE is luck; results made before it was measured do not know it."""
+    known = {
+        s: said
+        for s, said in seeds.items()
+        if all("ece_floor" in scores for scores in said["subsets"].values())
+    }
+    if not known:
+        return []
+    return [
+        f"{TITLES[USUAL[0]]}: an ECE of {_spread(known, mean_of('ece_floor'))} would show if its",
+        "answers were right just as often as they say; on so many windows that much is luck.",
+        "",
     ]
 
 

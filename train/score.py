@@ -92,6 +92,7 @@ def _scores(p: np.ndarray, y: np.ndarray, sets: np.ndarray) -> dict[str, float |
         "balanced_accuracy": metrics.balanced_accuracy(said, y, k),
         "macro_f1": metrics.macro_f1(said, y, k),
         "ece": metrics.ece(p, y),
+        "ece_floor": metrics.ece_floor(p),
         "coverage": metrics.coverage(sets, y),
         "set_size": float(sets.sum(1).mean()),
     }

@@ -77,6 +77,17 @@ def test_tables_hold_what_the_json_says(results, tmp_path):
     assert (tmp_path / "docs" / "results" / "d-0.05.png").stat().st_size > 10_000
 
 
+def test_how_much_of_an_ece_is_luck_is_said_where_it_is_known(results, tmp_path):
+    for seed, floor in enumerate((0.02, 0.04)):
+        file = results / f"d_0.05_{seed}_robult_default.json"
+        cell = json.loads(file.read_text())
+        for scored in cell["rules"]["robult"]["subsets"].values():
+            scored["ece_floor"] = floor
+        file.write_text(json.dumps(cell))
+    report.render(results, tmp_path / "RESULTS.md")
+    assert "Robult, pool: an ECE of 0.030 ± 0.014 would" in (tmp_path / "RESULTS.md").read_text()
+
+
 def test_the_overview_pairs_over_data_sets(results, tmp_path):
     cell = {"labels": 0.05, "seed": 0, "variant": "default"}
     for method, rule, scored in (

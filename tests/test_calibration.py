@@ -88,9 +88,7 @@ def test_one_branch_answers_alone_and_for_several_the_head_does(count: int, who:
 
 @pytest.mark.parametrize("n", [1, 5, 50, 500])
 @pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0), (0.3, 4.0, 4.0), (4.0, 0.5), (2, 2, 2, 2, 0.5)])
-def test_a_fitted_pool_is_never_worse_than_the_usual_rule(
-    n: int, noise: tuple[float, ...]
-) -> None:
+def test_a_fitted_pool_is_never_worse_than_the_usual_rule(n: int, noise: tuple[float, ...]) -> None:
     y_hat, y = members(7, n, noise)
     w = fit_pool(y_hat, y)
     assert pool_loss(w, y_hat, y)[0] <= pool_loss(usual_rule(len(noise)), y_hat, y)[0] + 1e-9

@@ -13,6 +13,7 @@ import numpy as np
 
 from robult_edge.errors import RobultError
 from train import plots
+from train.comparators.shape import COVERAGE
 from train.figures import (
     COLUMNS,
     FIGURES,
@@ -101,7 +102,7 @@ def read(results: Path) -> Runs:
         cell = msgspec.json.decode(file.read_bytes())
         for rule, said in cell["rules"].items():
             key = (cell["dataset"], cell["labels"], rule, cell["variant"])
-            runs.setdefault(key, {})[cell["seed"]] = said
+            runs.setdefault(key, {})[cell["seed"]] = said | {"labels": cell["labelled_windows"]}
     if not runs:
         raise RobultError(f"{results} holds no results; make some with python -m train.evaluate")
     order = list(TITLES)
@@ -288,12 +289,12 @@ def _calibration(own: dict[str, Any]) -> list[str]:
         "there was a reason to doubt. *Unprovoked*: where it says the same as they do.",
         "",
         *_table(names, rows),
-        *_floor(own.get(USUAL[0], {})),
+        *_luck(own.get(USUAL[0], {})),
     ]
 
 
-def _floor(seeds: dict[int, Any]) -> list[str]:
-    """What of an ECE is luck; results made before it was measured do not know it."""
+def _luck(seeds: dict[int, Any]) -> list[str]:
+    """What of an ECE and of a coverage is luck, where it was measured."""
     known = {
         s: said
         for s, said in seeds.items()
@@ -301,9 +302,13 @@ def _floor(seeds: dict[int, Any]) -> list[str]:
     }
     if not known:
         return []
+    n = np.mean([said["labels"] for said in known.values()])
+    # Of a coverage that n labels promise: a beta's (Vovk 2012, proposition 2a).
+    spread = np.sqrt(COVERAGE * (1 - COVERAGE) / (n + 2))
     return [
-        f"{TITLES[USUAL[0]]}: an ECE of {_spread(known, mean_of('ece_floor'))} would show if its",
-        "answers were right just as often as they say; on so many windows that much is luck.",
+        f"Luck alone, of {TITLES[USUAL[0]]}: answers right just as often as they say would show an",
+        f"ECE of {_spread(known, mean_of('ece_floor'))} on so many windows; and of windows drawn",
+        f"alike, sets made with {n:.0f} labels cover {100 * COVERAGE:g} ± {100 * spread:.1f} %.",
         "",
     ]
 

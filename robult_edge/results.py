@@ -26,7 +26,7 @@ class ModalityAnswer(msgspec.Struct, frozen=True):
         age_ms: how long ago its newest frame came; null before the first.
         t_ns: capture time, on the sensor's own clock, of the last sample of the window that this
             answer rests on; null when it rests on none. With it anyone can recompute the answer.
-        weight: the branch's weight in late fusion.
+        weight: the branch's weight in late fusion, beside the fusion head's.
         label, probability: what the branch alone would have said; null but for classes.
         labels: multilabel: the labels it would have given.
         values: regression: per target, the value it would have given.

@@ -150,6 +150,12 @@ def test_labels_are_believed_the_more_the_longer_training_lasts():
         torch.testing.assert_close(aim, torch.stack([torch.tensor(then), said[1]]))
 
 
+@pytest.mark.parametrize("sensors", [1, 2, 7])
+def test_the_head_counts_as_much_as_all_branches_however_many(sensors):
+    branches, head = torch.full((sensors,), 3.0), torch.tensor([5.0, 7.0])
+    assert loop.halves([*branches, *head]) == (3 + 6) / 2
+
+
 def test_each_sensor_alone_beats_chance_and_the_run_is_written_down(tmp_path):
     source = "synthetic:windows=800,modalities=2,groups=8,classes=2,redundant=0.8,unique=0"
     options = ["--labels", "0.3", "--epochs", "8", "--folds", "2", "--workers", "1"]

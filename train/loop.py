@@ -168,11 +168,11 @@ def _loss(
     answers = [out.logits[:, i] for i in range(m)] + [out.logits_0, logits_a]
     seen = [labelled & present[:, i] for i in range(m)] + [labelled, labelled]
     truth = y if aim is None else aim
-    sup = _halves(losses.l_sup(a, truth, k, task) for a, k in zip(answers, seen, strict=True))
+    sup = halves(losses.l_sup(a, truth, k, task) for a, k in zip(answers, seen, strict=True))
     distil = torch.zeros_like(sup)
     if aim is not None:
         unseen = [~labelled & present[:, i] for i in range(m)] + [~labelled, ~labelled]
-        distil = _halves(
+        distil = halves(
             losses.l_sup(a, truth, k, task) for a, k in zip(answers, unseen, strict=True)
         )
 
@@ -224,7 +224,7 @@ def aims(said: Tensor, label: Tensor, labelled: Tensor, belief: float) -> Tensor
     return torch.where(labelled[:, None], said.lerp(label, belief), said)
 
 
-def _halves(terms: Iterable[Tensor]) -> Tensor:
+def halves(terms: Iterable[Tensor]) -> Tensor:
     """Of a term per branch and the head's two: branches and head count evenly, however many."""
     *branches, all_present, some = terms
     return (torch.stack(branches).mean() + (all_present + some) / 2) / 2

@@ -286,7 +286,8 @@ def _calibration(own: dict[str, Any]) -> list[str]:
     return [
         "Prediction sets promise 90 %. *Confidence rises*: share of cases in which taking a",
         "sensor away makes the answer surer. Where that sensor contradicts the others it should:",
-        "there was a reason to doubt. *Unprovoked*: where it says the same as they do.",
+        "there was a reason to doubt (two sensors of two classes, each right four times in five by",
+        "itself, do so in 32 % of cases). *Unprovoked*: where it says the same as they do.",
         "",
         *_table(names, rows),
         *_luck(own.get(USUAL[0], {})),

@@ -17,8 +17,8 @@ from robult_edge.task import Task
 T_PRIOR = 4.0
 """How many nats of evidence it takes to move a temperature one e-fold from 1."""
 W_PRIOR = 100.0
-"""Strength of the pull towards the rule begun with, in nats per squared unit of weight. Windows of
-a group are alike, so that a hundred of them tell far less than a hundred would."""
+"""Strength of the pull towards the usual rule, in nats per squared unit of weight. Windows of a
+group are alike: a hundred of them tell far less than a hundred independent ones would."""
 
 
 LogLoss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]

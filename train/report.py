@@ -102,7 +102,8 @@ def read(results: Path) -> Runs:
         cell = msgspec.json.decode(file.read_bytes())
         for rule, said in cell["rules"].items():
             key = (cell["dataset"], cell["labels"], rule, cell["variant"])
-            runs.setdefault(key, {})[cell["seed"]] = said | {"labels": cell["labelled_windows"]}
+            said["labelled_windows"] = cell["labelled_windows"]
+            runs.setdefault(key, {})[cell["seed"]] = said
     if not runs:
         raise RobultError(f"{results} holds no results; make some with python -m train.evaluate")
     order = list(TITLES)
@@ -303,15 +304,19 @@ def _luck(seeds: dict[int, Any]) -> list[str]:
     }
     if not known:
         return []
-    n = np.mean([said["labels"] for said in known.values()])
-    # Of a coverage that n labels promise: a beta's (Vovk 2012, proposition 2a).
-    spread = np.sqrt(COVERAGE * (1 - COVERAGE) / (n + 2))
-    return [
-        f"Luck alone, of {TITLES[USUAL[0]]}: answers right just as often as they say would show an",
-        f"ECE of {_spread(known, mean_of('ece_floor'))} on so many windows; and of windows drawn",
-        f"alike, sets made with {n:.0f} labels cover {100 * COVERAGE:g} ± {100 * spread:.1f} %.",
-        "",
+    lines = [
+        f"Luck alone: {TITLES[USUAL[0]]}, right just as often as it says, would show an ECE of",
+        f"{_spread(known, mean_of('ece_floor'))} on so many windows.",
     ]
+    n = np.mean([said["labelled_windows"] for said in known.values()])
+    if n >= 1 / (1 - COVERAGE) - 1:  # with fewer a set has to hold every class
+        # The coverage that n labels promise is a beta's (Vovk 2012).
+        spread = np.sqrt(COVERAGE * (1 - COVERAGE) / (n + 2))
+        lines += [
+            f"Sets made with {n:.0f} labels cover {100 * COVERAGE:g} ± {100 * spread:.1f} % of",
+            "windows drawn alike.",
+        ]
+    return [*lines, ""]
 
 
 def _noise(own: dict[str, Any]) -> list[str]:

@@ -87,8 +87,21 @@ def test_how_much_is_luck_is_said_where_it_is_known(results, tmp_path):
         file.write_text(json.dumps(cell))
     report.render(results, tmp_path / "RESULTS.md")
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "an\nECE of 0.030 ± 0.014 on so many windows" in text
-    assert "sets made with 98 labels cover 90 ± 3.0 %" in text
+    assert "would show an ECE of\n0.030 ± 0.014 on so many windows." in text
+    assert "Sets made with 98 labels cover 90 ± 3.0 %" in text
+
+
+def test_sets_of_too_few_labels_hold_everything_and_nothing_is_said_of_them(results, tmp_path):
+    for seed in range(3):
+        file = results / f"d_0.05_{seed}_robult_default.json"
+        cell = json.loads(file.read_text()) | {"labelled_windows": 8}
+        for scored in cell["rules"]["robult"]["subsets"].values():
+            scored["ece_floor"] = 0.02
+        file.write_text(json.dumps(cell))
+    report.render(results, tmp_path / "RESULTS.md")
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "Luck alone" in text
+    assert "Sets made" not in text
 
 
 def test_the_overview_pairs_over_data_sets(results, tmp_path):

@@ -36,8 +36,9 @@ PAIR_WEIGHTS = (0.0, 0.3)
 """Of what lies between two sensors, tried likewise."""
 LABELLED, MOST = 1500, 2500
 """Windows that it learns from, at most: labelled ones, and all."""
-STRENGTHS = (0.3, 1.0, 3.0)
-"""Of the smoothness along unlabelled windows, tried; the first where nothing can be left out."""
+STRENGTHS = (3.0, 1.0, 0.3)
+"""Of the smoothness along unlabelled windows, tried; the first where nothing can be left out: the
+fewer the labels, the more neighbours have to say."""
 PENALTIES = np.logspace(-4, 2, 13)
 """Tried, in means of the kernel's eigenvalues; the middle one where nothing can be left out, or
 labels left out are named no better than by naming the commonest class always: with a dozen labels

@@ -95,6 +95,19 @@ def test_one_label_of_each_class_is_enough_to_say_something() -> None:
     assert answers[few.everything][~few.known].max(1).mean() > 0.4
 
 
+def test_the_fewest_labels_ask_for_the_most_smoothness(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = load("synthetic:windows=400,modalities=2,groups=8,classes=3")
+    plans = [make_plan(dataset, replace(CONFIG, labels=1e-4, seed=seed)) for seed in range(4)]
+
+    def mean_right() -> float:
+        said = [teach(few, CONFIG)[few.everything] for few in plans]
+        return float(np.mean([right(f, s, ~f.known) for f, s in zip(plans, said, strict=True)]))
+
+    smooth = mean_right()
+    monkeypatch.setattr("train.teacher.STRENGTHS", STRENGTHS[::-1])
+    assert smooth > mean_right() + 0.01
+
+
 def test_unlabelled_windows_help_to_name_each_other(
     plan: Plan, said: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,10 @@
-"""How alike windows are: inner products of their features, by shape or by level.
+"""How alike windows are: inner products of their features, by shape and by level.
 
-Sensor by sensor, and of every two sensors at once: two windows are alike in what lies between
-sensors if they are alike, or both unlike, in each.
 MiniRocket's kernels sum to zero: what they see is a series' shape, not where it lies. Levels are
-features of their own. Both are of what differs from windows' usual course, where they have one.
+features of their own, and of a sensor whose windows are flat they are what there is to see. Both
+are of what differs from windows' usual course, where they have one. Sensors' products are summed,
+and those of every two multiplied: windows are alike in what lies between two sensors if they are
+alike, or both unlike, in each.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ FEATURES = 84 * 24
 SOFTNESS = 0.05
 """Of the count of features, a fifth of an encoder's: details show that a wider one blurs, and no
 noise is met here but the training windows' own."""
+FLAT = 0.9
+"""Of a sensor's movement, the share between windows from which on they are flat: what is left
+within them is mostly noise. Temperatures have .99, an accelerometer at the wrist .5."""
 CHUNK = 512
 
 Features = Callable[[np.ndarray], np.ndarray]
 """Windows [n, *window_shape] → features [n, F] float32, each with mean 0 and spread 1 or so."""
-Make = Callable[[ModalitySpec, np.ndarray, np.random.Generator], Features]
 
 
 class Kernel:
@@ -39,51 +42,63 @@ class Kernel:
     Args:
         plan: holds the windows.
         learned: [a] rows of the plan.
-        make: a sensor's features, of its modality and some of its windows.
         rng: of what is drawn.
     """
 
-    def __init__(
-        self, plan: Plan, learned: np.ndarray, make: Make, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, plan: Plan, learned: np.ndarray, rng: np.random.Generator) -> None:
         self._plan = plan
-        self._features = []
+        self._features, self._flat = [], []
         for m, there in zip(plan.modalities, plan.present.T, strict=True):
             rows = rng.permutation(np.flatnonzero(there))
             # Half at most: features that are 0 on average over all known windows, as targets are,
             # tell what is said of the one left out.
             rows = np.sort(rows[: min(FITTED_TO, -(-len(rows) // 2))])
-            self._features.append(make(m, plan.windows[m.name][rows], rng))
+            some = plan.windows[m.name][rows]
+            self._features.append((by_shape(m, some, rng), by_level(m, some)))
+            self._flat.append(flat(m, some))
         parts = [self._of(rows) for rows in chunks(learned)]
-        self._learned = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        self._learned = [
+            tuple(np.concatenate(kind) for kind in zip(*part, strict=True))
+            for part in zip(*parts, strict=True)
+        ]
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Σ_i k_i and Σ_{i<j} k_i k_j over sensors, scaled to be as large: [2, len(rows), a].
+        """Products [4, len(rows), a], each as large as the others.
 
-        The first sees what sensors show one by one, the second what lies between two of them.
+        Σ_i k_i of what is natural to each sensor: its levels if it is flat, else its shape;
+        Σ_{i<j} k_i k_j of the same; Σ_i k_i by shape; Σ_i k_i by level.
         """
         return self._products(self._of(rows))
 
     def among(self) -> np.ndarray:
-        """The same of those at ``learned``: [2, a, a]."""
+        """The same of those at ``learned``: [4, a, a]."""
         return self._products(self._learned)
 
-    def _products(self, features: list[np.ndarray]) -> np.ndarray:
-        total, squares = np.zeros((2, len(features[0]), len(self._learned[0])), np.float32)
-        for mine, theirs in zip(features, self._learned, strict=True):
-            k = mine @ theirs.T
-            total += k
+    def _products(self, features: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+        natural, squares, shapes, levels = np.zeros(
+            (4, len(features[0][0]), len(self._learned[0][0])), np.float32
+        )
+        for flat, mine, theirs in zip(self._flat, features, self._learned, strict=True):
+            shape, level = (a @ b.T for a, b in zip(mine, theirs, strict=True))
+            k = level if flat else shape
+            natural += k
             squares += np.square(k)
+            shapes += shape
+            levels += level
         m = len(features)
-        return np.stack([total, (np.square(total) - squares) * (m / max(1, m - 1))])
+        pairs = (np.square(natural) - squares) * (m / max(1, m - 1))
+        return np.stack([natural, pairs, shapes, levels])
 
-    def _of(self, rows: np.ndarray) -> list[np.ndarray]:
+    def _of(self, rows: np.ndarray) -> list[tuple[np.ndarray, ...]]:
         there = self._plan.present[rows].sum(1, keepdims=True).clip(1)
         parts = []
-        for i, (m, features) in enumerate(zip(self._plan.modalities, self._features, strict=True)):
-            found = features(self._plan.windows[m.name][rows])
-            found[~self._plan.present[rows, i]] = 0
-            parts.append(found / np.sqrt(found.shape[1] * there, dtype=np.float32))
+        for i, (m, kinds) in enumerate(zip(self._plan.modalities, self._features, strict=True)):
+            x = self._plan.windows[m.name][rows]
+            found = [features(x) for features in kinds]
+            for f in found:
+                f[~self._plan.present[rows, i]] = 0
+            scale = [np.sqrt(f.shape[1] * there, dtype=np.float32) for f in found]
+            parts.append(tuple(f / by for f, by in zip(found, scale, strict=True)))
         return parts
 
 
@@ -103,7 +118,7 @@ def by_shape(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> 
     return features
 
 
-def by_level(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
+def by_level(spec: ModalitySpec, some: np.ndarray) -> Features:
     """Of a series where each channel lies and how far it goes; of anything else the values."""
     if not _series(spec, some):
         return partial(_values, spec)
@@ -116,6 +131,14 @@ def by_level(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> 
 
     mean, std = raw(some).mean(0), raw(some).std(0).clip(0.01)
     return lambda x: ((raw(x) - mean) / std).clip(-3, 3)
+
+
+def flat(spec: ModalitySpec, some: np.ndarray) -> bool:
+    """Whether nearly all of the movement of a series is between windows, next to none within."""
+    if not _series(spec, some):
+        return False
+    x = _unusual(spec, some)(some)
+    return bool(x.mean(2).var(0).sum() > FLAT * x.var((0, 2)).sum())
 
 
 def _series(spec: ModalitySpec, some: np.ndarray) -> bool:

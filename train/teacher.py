@@ -3,8 +3,9 @@
 From few labels a young network names unlabelled windows badly, and then learns from what it said.
 A ridge on fixed features (`train.kernel`) needs no training: it is a formula, and of *other windows
 of the same groups* it is right far more often, the more so as it is made smooth along unlabelled
-windows (`train.manifold`). How much levels count beside shapes, and whether what lies between two
-sensors does (XOR at the purest), is for labels left out to say. The ridge is asked once, before
+windows (`train.manifold`). How much levels count beside shapes, whether a sensor whose windows are
+flat has a shape at all, and whether what lies between two sensors counts (XOR at the purest), is
+for labels left out to say. The ridge is asked once, before
 training, and every branch and the head learn to say what it said. It is asked about labelled
 windows too, each by a fit that did not learn from its label: which classes it nearly was, and what
 it would be were its label wrong. `train.loop` begins with that, and ends with the label. It is no
@@ -26,12 +27,15 @@ from robult_edge import fusion
 from robult_edge.calibration import LOG_LOSSES, fit_temperature
 from robult_edge.task import Task
 from train.config import TrainConfig
-from train.kernel import Kernel, by_level, by_shape, chunks
+from train.kernel import Kernel, chunks
 from train.manifold import deformation, laplacian
 from train.plan import Plan
 
+VIEWS = ((1.0, 0.0), (0.0, 1.0))
+"""Weights of what is natural to each sensor and of all sensors' shapes, tried; the first where
+nothing can be left out. They differ where a sensor is flat."""
 LEVEL_WEIGHTS = (0.0, 0.25, 1.0)
-"""Of levels beside shapes, tried; the first where nothing can be left out."""
+"""Of all sensors' levels beside that, tried likewise."""
 PAIR_WEIGHTS = (0.0, 0.3)
 """Of what lies between two sensors, tried likewise."""
 LABELLED, MOST = 1500, 2500
@@ -46,7 +50,8 @@ the fit that does just that may seem the best."""
 SHARPNESS = 2.5
 """Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
 
-Weights = tuple[float, float, float]
+Weights = tuple[float, float, float, float]
+"""Of the products of `train.kernel.Kernel`."""
 
 
 def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
@@ -63,16 +68,13 @@ def teach(plan: Plan, config: TrainConfig) -> dict[int, np.ndarray]:
     n = len(known)
     others = np.setdiff1d(np.arange(len(plan.y)), known)
     learned = np.concatenate([known, np.sort(rng.permutation(others)[: MOST - n])])
-    shapes, levels = Kernel(plan, learned, by_shape, rng), Kernel(plan, learned, by_level, rng)
-    among = np.concatenate([shapes.among(), levels.among()[:1]])
+    kernel = Kernel(plan, learned, rng)
+    among = kernel.among()
     mine = {fold: plan.fold[known] != fold for fold in [*plan.folds, plan.everything]}
     fits = fit(among, plan.y[known], mine, plan.classes, plan.task)
     said = {fold: np.zeros((len(plan.fold), plan.classes), np.float32) for fold in fits}
     here = learned[n:], among[:, n:]
-    elsewhere = (
-        (rows, np.concatenate([shapes(rows), levels(rows)[:1]]))
-        for rows in chunks(np.setdiff1d(others, learned))
-    )
+    elsewhere = ((rows, kernel(rows)) for rows in chunks(np.setdiff1d(others, learned)))
     for rows, products in chain([here], elsewhere):
         for fold, answer in fits.items():
             said[fold][rows] = answer(products)
@@ -91,7 +93,7 @@ class Fit:
     """A ridge in the kernel that labels left out speak for.
 
     Attributes:
-        weights: of the products by shape, between shapes of two sensors, and by level.
+        weights: of the products.
         smooth: [a, n], see `train.manifold.deformation`.
         ridge: in the deformed kernel.
     """
@@ -101,23 +103,24 @@ class Fit:
     ridge: Ridge
 
     def __call__(self, products: np.ndarray) -> np.ndarray:
-        """Products with the windows learned from [3, B, a] → answers [B, K]."""
+        """Products with the windows learned from [4, B, a] → answers [B, K]."""
         return self.ridge(np.tensordot(self.weights, products, 1) @ self.smooth)
 
 
 def fit(
     products: np.ndarray, y: np.ndarray, mine: dict[int, np.ndarray], classes: int, task: Task
 ) -> dict[int, Fit]:
-    """Per fold left out, the fit of least cost: the levels' weight, the pairs', then how smooth.
+    """Per fold left out, the fit of least cost: view and levels' weight, pairs', then how smooth.
 
     Args:
-        products: among the windows learned from [3, a, a], the known ones first.
+        products: among the windows learned from [4, a, a], the known ones first.
         y: truth of the known ones, [n] or [n, K].
         mine: per fold left out, the known windows that its fit may learn from, [n] bool.
         classes: K.
         task: what is asked.
     """
     n = len(y)
+    views = VIEWS[:1] if np.array_equal(products[0], products[2]) else VIEWS
 
     @cache
     def plain(weights: Weights) -> np.ndarray:
@@ -137,8 +140,9 @@ def fit(
         def cost(weights: Weights) -> float:
             return ridge(plain(weights)[:n, :n], y, mine, classes, task).cost
 
-        *_, level = min(((1.0, 0.0, level) for level in LEVEL_WEIGHTS), key=cost)
-        weights = min(((1.0, pairs, level) for pairs in PAIR_WEIGHTS), key=cost)
+        tried = [(natural, 0.0, shape, level) for natural, shape in views for level in LEVEL_WEIGHTS]
+        natural, _, shape, level = min(tried, key=cost)
+        weights = min(((natural, pairs, shape, level) for pairs in PAIR_WEIGHTS), key=cost)
         kernels = [smooth(weights, strength) for strength in STRENGTHS]
         fits = [Fit(weights, g, ridge(kernel, y, mine, classes, task)) for g, kernel in kernels]
         return min(fits, key=lambda fit: fit.ridge.cost)

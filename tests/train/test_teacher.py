@@ -13,9 +13,9 @@ from robult_edge import fusion
 from robult_edge.data import load
 from train.config import TrainConfig
 from train.crossfit import make_plan
-from train.kernel import Kernel, by_level, by_shape
+from train.kernel import Kernel
 from train.plan import Plan
-from train.teacher import PENALTIES, STRENGTHS, ridge, teach
+from train.teacher import PENALTIES, STRENGTHS, VIEWS, ridge, teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 CONFIG = TrainConfig(labels=0.1, folds=2)
@@ -126,6 +126,16 @@ def test_how_smooth_is_chosen_by_leaving_one_out(
         np.testing.assert_array_equal(answers, said[fold])
 
 
+def of_values(plan: Plan) -> Plan:
+    """Of every window the first sample alone: vectors, no series."""
+    short = tuple(
+        type(m)(**{f: getattr(m, f) for f in m.__struct_fields__} | {"window": 1, "hop": 1})
+        for m in plan.modalities
+    )
+    windows = {name: w[:, :, :1].copy() for name, w in plan.windows.items()}
+    return replace(plan, modalities=short, windows=windows)
+
+
 def level_with(plan: Plan, told: np.ndarray) -> Plan:
     """The first sensor lies where ``told`` [N] says, and nothing else about any sensor tells."""
     rng = np.random.default_rng(0)
@@ -141,6 +151,23 @@ def test_a_class_that_shows_in_levels_alone_is_seen(
     seen = right(plan, teach(telling, CONFIG)[2], ~plan.known)
     monkeypatch.setattr("train.teacher.LEVEL_WEIGHTS", (0.0,))
     assert seen > right(plan, teach(telling, CONFIG)[2], ~plan.known) + 0.1
+
+
+def test_of_flat_windows_levels_are_seen_from_one_label_of_each_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = replace(CONFIG, labels=1e-4)
+    few = make_plan(load("synthetic:windows=400,modalities=2,groups=8,classes=3"), config)
+    rng = np.random.default_rng(0)
+    windows = {
+        name: ((few.y == tells)[:, None, None] + rng.normal(0, 0.2, (len(few.y), 1, 1))
+               + rng.normal(0, 0.1, few.windows[name].shape)).astype(np.float32)
+        for name, tells in (("s0", 1), ("s1", 2))
+    }  # fmt: skip
+    still = replace(few, windows=windows)
+    assert right(few, teach(still, config)[few.everything], ~few.known) > 0.9
+    monkeypatch.setattr("train.teacher.VIEWS", VIEWS[1:])
+    assert right(few, teach(still, config)[few.everything], ~few.known) < 0.6
 
 
 def test_small_details_beside_large_swings_are_seen(
@@ -167,6 +194,7 @@ def test_levels_that_tell_nothing_count_for_nothing(
     }
     drifting = replace(plan, windows=windows)
     with_levels = teach(drifting, CONFIG)
+    monkeypatch.setattr("train.teacher.VIEWS", VIEWS[1:])
     monkeypatch.setattr("train.teacher.LEVEL_WEIGHTS", (0.0,))
     for fold, answers in teach(drifting, CONFIG).items():
         np.testing.assert_array_equal(answers, with_levels[fold])
@@ -205,21 +233,40 @@ def test_to_look_between_sensors_where_nothing_lies_costs_next_to_nothing(
 
 def test_products_of_pairs_are_those_of_every_two_sensors() -> None:
     three = make_plan(load("synthetic:windows=80,groups=8,classes=2"), replace(CONFIG, labels=1.0))
+    three = of_values(three)
     rows = np.arange(20)
-    kernel = Kernel(three, rows, lambda *_: lambda x: x[:, 0, :5].copy(), np.random.default_rng(0))
-    a, b, c = (w[rows, 0, :5] @ w[rows, 0, :5].T / 5 / 3 for w in three.windows.values())
-    total, pairs = kernel(rows)
-    np.testing.assert_allclose(total, a + b + c, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(pairs, 3 * (a * b + a * c + b * c), rtol=1e-4, atol=1e-6)
+    values = [
+        (w[rows, :, 0] - m.stats.mean) / m.stats.std
+        for m, w in zip(three.modalities, three.windows.values(), strict=True)
+    ]
+    a, b, c = (x @ x.T / x.shape[1] / 3 for x in values)
+    natural, pairs, shapes, levels = Kernel(three, rows, np.random.default_rng(0))(rows)
+    np.testing.assert_allclose(natural, a + b + c, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(pairs, 3 * (a * b + a * c + b * c), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(shapes, natural)
+    np.testing.assert_array_equal(levels, natural)
+
+
+def test_to_a_sensor_of_flat_windows_its_levels_are_natural(plan: Plan) -> None:
+    s0 = plan.windows["s0"]
+    steps = 0.1 * s0 + 2 * np.random.default_rng(0).normal(size=(len(s0), 1, 1))
+    for w, flat in ((s0, False), (steps.astype(np.float32), True)):
+        one = replace(
+            plan, modalities=plan.modalities[:1], windows={"s0": w}, present=plan.present[:, :1]
+        )
+        natural, _, shapes, levels = Kernel(one, np.arange(20), np.random.default_rng(0)).among()
+        np.testing.assert_array_equal(natural, levels if flat else shapes)
+        assert np.abs(shapes - levels).max() > 0.1
 
 
 def test_windows_of_few_sensors_are_as_long_as_those_of_all(plan: Plan) -> None:
     present = plan.present.copy()
     present[::2, 1] = False
     rows = np.arange(100)
-    for make in (by_shape, by_level):
-        kernel = Kernel(replace(plan, present=present), rows, make, np.random.default_rng(0))
-        lengths = kernel(rows)[0].diagonal()
+    kernel = Kernel(replace(plan, present=present), rows, np.random.default_rng(0))
+    _, _, *kinds = kernel(rows)
+    for products in kinds:
+        lengths = products.diagonal()
         assert lengths[::2].mean() == pytest.approx(lengths[1::2].mean(), rel=0.2)
 
 
@@ -230,9 +277,7 @@ def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
     windows = {name: w.copy() for name, w in plan.windows.items()}
     windows["s1"][::3] = np.nan
     holes = replace(plan, windows=windows, present=present)
-    one, both = (
-        Kernel(p, np.arange(20), by_shape, np.random.default_rng(0)) for p in (holes, plan)
-    )
+    one, both = (Kernel(p, np.arange(20), np.random.default_rng(0)) for p in (holes, plan))
     rows = rng.permutation(len(plan.y))[:50]
     assert np.isfinite(one(rows)).all()
     whole = rows[present[rows].all(1)]
@@ -290,14 +335,10 @@ def test_that_left_out_labels_tell_nothing_is_no_reason_to_name_one_class_always
 def test_values_and_vectors_have_a_teacher_too() -> None:
     source = "synthetic:windows=400,modalities=2,groups=8,classes=3"
     plan = make_plan(load(source), CONFIG)
-    short = tuple(
-        type(m)(**{f: getattr(m, f) for f in m.__struct_fields__} | {"window": 1, "hop": 1})
-        for m in plan.modalities
-    )
-    vectors = {name: w[:, :, :1].copy() for name, w in plan.windows.items()}
+    plan = of_values(plan)
     rng = np.random.default_rng(0)
-    y = np.stack([vectors["s0"][:, 0, 0], rng.normal(size=len(plan.fold))], 1).astype(np.float32)
-    plan = replace(plan, modalities=short, windows=vectors, y=y, task="regression", classes=2)
+    y = np.stack([plan.windows["s0"][:, 0, 0], rng.normal(size=len(plan.fold))], 1).astype(np.float32)
+    plan = replace(plan, y=y, task="regression", classes=2)
     values = teach(plan, CONFIG)[2][~plan.known]
     truth = y[~plan.known]
     assert np.corrcoef(values[:, 0], truth[:, 0])[0, 1] > 0.95

@@ -119,15 +119,16 @@ def by_shape(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> 
 
 
 def by_level(spec: ModalitySpec, some: np.ndarray) -> Features:
-    """Of a series where each channel lies and how far it goes; of anything else the values."""
+    """Of a series where each channel lies and, unless it is flat, how far it goes; else values."""
     if not _series(spec, some):
         return partial(_values, spec)
 
     unusual = _unusual(spec, some)
+    still = flat(spec, some)
 
     def raw(x: np.ndarray) -> np.ndarray:
         x = unusual(x)
-        return np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
+        return x.mean(2) if still else np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
 
     mean, std = raw(some).mean(0), raw(some).std(0).clip(0.01)
     return lambda x: ((raw(x) - mean) / std).clip(-3, 3)

@@ -140,7 +140,9 @@ def fit(
         def cost(weights: Weights) -> float:
             return ridge(plain(weights)[:n, :n], y, mine, classes, task).cost
 
-        tried = [(natural, 0.0, shape, level) for natural, shape in views for level in LEVEL_WEIGHTS]
+        tried = [
+            (natural, 0.0, shape, level) for natural, shape in views for level in LEVEL_WEIGHTS
+        ]
         natural, _, shape, level = min(tried, key=cost)
         weights = min(((natural, pairs, shape, level) for pairs in PAIR_WEIGHTS), key=cost)
         kernels = [smooth(weights, strength) for strength in STRENGTHS]

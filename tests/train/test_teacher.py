@@ -168,9 +168,10 @@ def test_of_flat_windows_levels_are_seen_from_one_label_of_each_class(
         return np.repeat((level[:, None] + ripple)[:, None], 2, 1).astype(np.float32)
 
     flat = replace(few, windows={"s0": lies_higher(few.y == 1), "s1": lies_higher(few.y == 2)})
-    assert right(few, teach(flat, config)[few.everything], ~few.known) > 0.95
+    seen = right(few, teach(flat, config)[few.everything], ~few.known)
+    assert seen > 0.95
     monkeypatch.setattr("train.teacher.VIEWS", VIEWS[1:])
-    assert right(few, teach(flat, config)[few.everything], ~few.known) < 0.7
+    assert seen > right(few, teach(flat, config)[few.everything], ~few.known) + 0.1
 
 
 def test_small_details_beside_large_swings_are_seen(

@@ -25,8 +25,8 @@ SOFTNESS = 0.05
 """Of the count of features, a fifth of an encoder's: details show that a wider one blurs, and no
 noise is met here but the training windows' own."""
 FLAT = 0.9
-"""Of a sensor's movement, the share between windows from which on they are flat: what is left
-within them is mostly noise. Temperatures have .99, an accelerometer at the wrist .5."""
+"""Of a sensor's movement, the share between windows above which they are flat. Temperatures have
+.99, an accelerometer at the wrist .5."""
 CHUNK = 512
 
 Features = Callable[[np.ndarray], np.ndarray]
@@ -55,7 +55,7 @@ class Kernel:
             rows = np.sort(rows[: min(FITTED_TO, -(-len(rows) // 2))])
             some = plan.windows[m.name][rows]
             self._features.append((by_shape(m, some, rng), by_level(m, some)))
-            self._flat.append(flat(m, some))
+            self._flat.append(is_flat(m, some))
         parts = [self._of(rows) for rows in chunks(learned)]
         self._learned = [
             tuple(np.concatenate(kind) for kind in zip(*part, strict=True))
@@ -93,12 +93,9 @@ class Kernel:
         there = self._plan.present[rows].sum(1, keepdims=True).clip(1)
         parts = []
         for i, (m, kinds) in enumerate(zip(self._plan.modalities, self._features, strict=True)):
-            x = self._plan.windows[m.name][rows]
-            found = [features(x) for features in kinds]
-            for f in found:
-                f[~self._plan.present[rows, i]] = 0
-            scale = [np.sqrt(f.shape[1] * there, dtype=np.float32) for f in found]
-            parts.append(tuple(f / by for f, by in zip(found, scale, strict=True)))
+            x, here = self._plan.windows[m.name][rows], self._plan.present[rows, i, None]
+            found = (np.where(here, features(x), np.float32(0)) for features in kinds)
+            parts.append(tuple(f / np.sqrt(f.shape[1] * there, dtype=np.float32) for f in found))
         return parts
 
 
@@ -124,17 +121,17 @@ def by_level(spec: ModalitySpec, some: np.ndarray) -> Features:
         return partial(_values, spec)
 
     unusual = _unusual(spec, some)
-    still = flat(spec, some)
+    flat = is_flat(spec, some)
 
     def raw(x: np.ndarray) -> np.ndarray:
         x = unusual(x)
-        return x.mean(2) if still else np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
+        return x.mean(2) if flat else np.concatenate([x.mean(2), x.std(2), x.min(2), x.max(2)], 1)
 
     mean, std = raw(some).mean(0), raw(some).std(0).clip(0.01)
     return lambda x: ((raw(x) - mean) / std).clip(-3, 3)
 
 
-def flat(spec: ModalitySpec, some: np.ndarray) -> bool:
+def is_flat(spec: ModalitySpec, some: np.ndarray) -> bool:
     """Whether nearly all of the movement of a series is between windows, next to none within."""
     if not _series(spec, some):
         return False

@@ -5,12 +5,11 @@ A ridge on fixed features (`train.kernel`) needs no training: it is a formula, a
 of the same groups* it is right far more often, the more so as it is made smooth along unlabelled
 windows (`train.manifold`). How much levels count beside shapes, whether a sensor whose windows are
 flat has a shape at all, and whether what lies between two sensors counts (XOR at the purest), is
-for labels left out to say. The ridge is asked once, before
-training, and every branch and the head learn to say what it said. It is asked about labelled
-windows too, each by a fit that did not learn from its label: which classes it nearly was, and what
-it would be were its label wrong. `train.loop` begins with that, and ends with the label. It is no
-model for deployment: it needs all its sensors, and noise of a fifth of a channel's spread undoes
-it. What learns from it is judged on other groups.
+for labels left out to say. The ridge is asked once, before training, and every branch and the head
+learn to say what it said. It is asked about labelled windows too, each by a fit that did not learn
+from its label: which classes it nearly was, and what it would be were its label wrong. `train.loop`
+begins with that, and ends with the label. It is no model for deployment: it needs all its sensors,
+and noise of a fifth of a channel's spread undoes it. What learns from it is judged on other groups.
 """
 
 from __future__ import annotations

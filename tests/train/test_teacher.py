@@ -246,7 +246,7 @@ def test_products_of_pairs_are_those_of_every_two_sensors() -> None:
     a, b, c = (x @ x.T / x.shape[1] / 3 for x in values)
     natural, pairs, shapes, levels = Kernel(three, rows, np.random.default_rng(0))(rows)
     np.testing.assert_allclose(natural, a + b + c, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(pairs, 3 * (a * b + a * c + b * c), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pairs, 3 * (a * b + a * c + b * c), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(shapes, natural)
     np.testing.assert_array_equal(levels, natural)
 

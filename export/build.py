@@ -65,7 +65,7 @@ def build(
     answers, h = measure.answer(branches, head, windows, present, y)
     with np.load(run / "oof.npz", allow_pickle=False) as oof:
         out_of_fold = Answers(oof["branch"], oof["head"], oof["y"], oof["present"])
-    fitted = fit(out_of_fold, coverage, info.task)
+        fitted = fit(out_of_fold, oof["group"], coverage, info.task)
     progress.advance(step)
     deltas = _graph_deltas(model, names, branches, head, windows, h)
     deltas |= _fused_deltas(model, names, windows, answers, fitted)

@@ -19,6 +19,9 @@ T_PRIOR = 4.0
 W_PRIOR = 100.0
 """Strength of the pull towards the usual rule, in nats per squared unit of weight. Windows of a
 group are alike: a hundred of them tell far less than a hundred independent ones would."""
+TELLING = 50
+"""Windows of a group that tell something: where groups hold more on average, the pull grows with
+them, so that the pool moves as far as by so many."""
 
 
 LogLoss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
@@ -97,12 +100,15 @@ def usual_rule(members: int) -> np.ndarray:
     return np.eye(members)[0 if members == 2 else -1]
 
 
-def fit_pool(y_hat: np.ndarray, y: np.ndarray, log_loss: LogLoss = cross_entropy) -> np.ndarray:
+def fit_pool(
+    y_hat: np.ndarray, y: np.ndarray, groups: np.ndarray, log_loss: LogLoss = cross_entropy
+) -> np.ndarray:
     """Non-negative weights of the pool, shrunk towards the usual rule.
 
     Args:
         y_hat: tempered outputs [n, R, K]; the last member is the fusion head.
         y: truth [n] or [n, K]; where it is empty the usual rule stays.
+        groups: of each window [n].
         log_loss: of the task.
 
     Returns:
@@ -111,11 +117,12 @@ def fit_pool(y_hat: np.ndarray, y: np.ndarray, log_loss: LogLoss = cross_entropy
     start = usual_rule(y_hat.shape[1])
     if not len(y):
         return start
+    prior = W_PRIOR * max(1.0, len(y) / len(np.unique(groups)) / TELLING)
 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = pool_loss(w, y_hat, y, log_loss)
-        pull = w - start
-        return loss + W_PRIOR * float(pull @ pull) / 2, gradient + W_PRIOR * pull
+        away = w - start
+        return loss + prior * float(away @ away) / 2, gradient + prior * away
 
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
     return found.x

@@ -88,11 +88,12 @@ def tempered(answers: Answers, uses: int, temperatures: np.ndarray) -> np.ndarra
     return y
 
 
-def fit(oof: Answers, coverage: float, task: Task = "classification") -> Fit:
+def fit(oof: Answers, groups: np.ndarray, coverage: float, task: Task = "classification") -> Fit:
     """Fit temperatures, both rules' tables, and the conflict threshold.
 
     Args:
         oof: out-of-fold answers on the labelled windows.
+        groups: of those windows [n].
         coverage: the rate that prediction sets or intervals are to promise.
         task: what was asked.
     """
@@ -107,10 +108,11 @@ def fit(oof: Answers, coverage: float, task: Task = "classification") -> Fit:
     )
     tables: dict[Rule, list[SubsetFit]] = {"pool": [], "mean": []}
     for mask in subsets.all_subsets(m):
-        here = oof.rows(oof.with_all(mask))
+        rows = oof.with_all(mask)
+        here = oof.rows(rows)
         for rule, table in tables.items():
             row = (
-                _pool_row(here, mask, temperatures, table, task)
+                _pool_row(here, groups[rows], mask, temperatures, table, task)
                 if rule == "pool"
                 else SubsetFit(mask, _mean_weights(mask, m), 0.0)
             )
@@ -140,12 +142,18 @@ def _mean_weights(mask: int, m: int) -> np.ndarray:
 
 
 def _pool_row(
-    here: Answers, mask: int, temperatures: np.ndarray, smaller: list[SubsetFit], task: Task
+    here: Answers,
+    groups: np.ndarray,
+    mask: int,
+    temperatures: np.ndarray,
+    smaller: list[SubsetFit],
+    task: Task,
 ) -> SubsetFit:
     """The pool of ``mask``, or the rule of a smaller subset where that was clearly better.
 
     So no subset clearly loses to its best member, or to a smaller subset of itself, out of fold.
-    A rule that was better by a few windows was lucky: taken as well, it loses on unseen groups.
+    A rule that was better by a few windows, or in a few groups, was lucky: taken as well, it loses
+    on unseen groups.
     Where no window shows all of ``mask`` nothing is fitted: with many holes in training that is so
     of all large subsets.
     """
@@ -153,22 +161,37 @@ def _pool_row(
     columns = [*subsets.members(mask), m]
     y = tempered(here, mask, temperatures)
     weights = np.zeros(m + 1)
-    weights[columns] = calibration.fit_pool(y[:, columns], here.y, calibration.LOG_LOSSES[task])
+    log_loss = calibration.LOG_LOSSES[task]
+    weights[columns] = calibration.fit_pool(y[:, columns], here.y, groups, log_loss)
     best = SubsetFit(mask, weights, 0.0)
     if not len(here.y):
         return best
     mine, most = _scores(y, weights, here.y, task), clear(m)
     for rule in (smaller[child - 1] for child in subsets.children(mask)):
         members = tempered(here, rule.uses, temperatures)
-        more = _scores(members, rule.weights, here.y, task) - mine
-        lead = more.sum() / max(np.sqrt(np.square(more).sum()), 1e-9)
-        if lead > most:
-            best, most = rule, lead
+        found = lead(_scores(members, rule.weights, here.y, task) - mine, groups)
+        if found > most:
+            best, most = rule, found
     return best
 
 
+def lead(more: np.ndarray, groups: np.ndarray) -> float:
+    """By how many standard errors one rule is better: of windows or of groups, the larger.
+
+    Windows of a group are alike, and thousands of them that all say the same in one group are one
+    observation. G groups cannot show a lead of more than √G.
+
+    Args:
+        more: by how much it is better on each window [n].
+        groups: of the windows [n].
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    errors = [np.linalg.norm(more), np.linalg.norm(np.bincount(group, more))]
+    return float(more.sum() / max(*errors, 1e-9))
+
+
 def clear(m: int) -> float:
-    """Lead in standard errors (of classes, McNemar's) from which a smaller subset's rule is taken.
+    """Lead (of classes, McNemar's) from which a smaller subset's rule is taken, see `lead`.
 
     M sensors make M (2^(M−1) − 1) comparisons, so by luck some lead by two (Bonferroni).
     """

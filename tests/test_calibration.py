@@ -82,7 +82,7 @@ def test_the_pools_loss_is_the_log_loss_of_what_the_runtime_computes() -> None:
 @pytest.mark.parametrize(("count", "who"), [(2, 0), (3, 2), (5, 4)])
 def test_one_branch_answers_alone_and_for_several_the_head_does(count: int, who: int) -> None:
     np.testing.assert_array_equal(usual_rule(count), np.eye(count)[who])
-    nothing = np.zeros((0, count, 4)), np.zeros(0, int)
+    nothing = np.zeros((0, count, 4)), np.zeros(0, int), np.zeros(0, int)
     np.testing.assert_array_equal(fit_pool(*nothing), usual_rule(count))
 
 
@@ -90,7 +90,7 @@ def test_one_branch_answers_alone_and_for_several_the_head_does(count: int, who:
 @pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0), (0.3, 4.0, 4.0), (4.0, 0.5), (2, 2, 2, 2, 0.5)])
 def test_a_fitted_pool_is_never_worse_than_the_usual_rule(n: int, noise: tuple[float, ...]) -> None:
     y_hat, y = members(7, n, noise)
-    w = fit_pool(y_hat, y)
+    w = fit_pool(y_hat, y, np.arange(len(y)))
     assert pool_loss(w, y_hat, y)[0] <= pool_loss(usual_rule(len(noise)), y_hat, y)[0] + 1e-9
     assert (w >= 0).all()
 
@@ -98,21 +98,31 @@ def test_a_fitted_pool_is_never_worse_than_the_usual_rule(n: int, noise: tuple[f
 def test_a_member_that_lies_gets_no_weight_rather_than_a_negative_one() -> None:
     y_hat, y = members(8, 500, (1.0, 1.0, 1.0))
     y_hat[:, 1] = -2 * y_hat[:, 1]
-    assert fit_pool(y_hat, y)[1] == pytest.approx(0, abs=1e-9)
+    assert fit_pool(y_hat, y, np.arange(len(y)))[1] == pytest.approx(0, abs=1e-9)
 
 
 def test_few_labels_stay_near_the_usual_rule_and_many_leave_it() -> None:
     away = []
     for n in (4, 2000):
         y_hat, y = members(9, n, (0.7, 1.0, 1.4))
-        away.append(np.abs(fit_pool(y_hat, y) - usual_rule(3)).max())
+        away.append(np.abs(fit_pool(y_hat, y, np.arange(len(y))) - usual_rule(3)).max())
     assert away[0] < 0.05 < 0.4 < away[1]
+
+
+def test_more_windows_of_the_same_groups_move_the_pool_no_further() -> None:
+    y_hat, y = members(9, 500, (0.7, 1.0, 1.4))
+    groups = np.arange(500) // 50
+    once = fit_pool(y_hat, y, groups)
+    double = np.concatenate([y_hat, y_hat]), np.r_[y, y]
+    np.testing.assert_allclose(fit_pool(*double, np.r_[groups, groups]), once, atol=1e-3)
+    further = fit_pool(*double, np.r_[groups, groups + 10])
+    assert np.abs(further - usual_rule(3)).max() > 1.05 * np.abs(once - usual_rule(3)).max()
 
 
 def test_independent_members_together_beat_each_alone_on_unseen_data() -> None:
     y_hat, y = members(10, 500, (2.0, 2.0, 2.0))
     fresh, truth = members(11, 2000, (2.0, 2.0, 2.0))
-    w = fit_pool(y_hat, y)
+    w = fit_pool(y_hat, y, np.arange(len(y)))
     together = metrics.accuracy(fusion.pool(fresh, w).argmax(1), truth)
     alone = max(metrics.accuracy(fresh[:, i].argmax(1), truth) for i in range(3))
     assert together > alone + 0.05
@@ -146,7 +156,7 @@ def test_a_fitted_pool_of_labels_or_values_is_never_worse_than_the_usual_rule(
     rng = np.random.default_rng(12)
     y = truths(task, rng, n)
     y_hat = np.stack([2 * y - 1 + rng.normal(0, s, y.shape) for s in (0.4, 1.0, 3.0)], 1)
-    w = fit_pool(y_hat, y, LOG_LOSSES[task])
+    w = fit_pool(y_hat, y, np.arange(n), LOG_LOSSES[task])
     usual = pool_loss(usual_rule(3), y_hat, y, LOG_LOSSES[task])[0]
     assert pool_loss(w, y_hat, y, LOG_LOSSES[task])[0] <= usual + 1e-9
     assert (w >= 0).all()
@@ -158,7 +168,7 @@ def test_a_pool_of_values_weighs_members_by_their_precision() -> None:
     y_hat = y[:, None] + spread[:, None] * rng.normal(size=(20_000, 3, 1))
     # Least squares of a standard normal truth: w_r = (1/s_r²) / (1 + Σ 1/s²).
     want = spread**-2 / (1 + (spread**-2).sum())
-    np.testing.assert_allclose(fit_pool(y_hat, y, gaussian), want, atol=0.02)
+    np.testing.assert_allclose(fit_pool(y_hat, y, np.arange(len(y)), gaussian), want, atol=0.02)
 
 
 def test_a_temperature_of_labels_is_recovered_and_values_have_none() -> None:

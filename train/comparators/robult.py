@@ -28,7 +28,8 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float]) -> Fitted:
     model = loop.build(plan, config).eval()
     model.load_state_dict(fitted.weights)
     y, present = fitted.oof["y"], fitted.oof["present"]
-    fused = late_fusion.fit(Answers(fitted.oof["branch"], fitted.oof["head"], y, present), COVERAGE)
+    judged = Answers(fitted.oof["branch"], fitted.oof["head"], y, present)
+    fused = late_fusion.fit(judged, fitted.oof["group"], COVERAGE)
     head = calibrated(
         {"robult-head": fitted.oof["head"]},
         y,

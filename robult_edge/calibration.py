@@ -20,8 +20,8 @@ W_PRIOR = 100.0
 """Strength of the pull towards the usual rule, in nats per squared unit of weight. Windows of a
 group are alike: a hundred of them tell far less than a hundred independent ones would."""
 TELLING = 50
-"""Windows of a group that tell something: where groups hold more on average, the pull grows with
-them, so that the pool moves as far as by so many."""
+"""Windows of a group that count: where groups hold more on average, the pull grows with them, so
+that they move the pool no further than so many would."""
 
 
 LogLoss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]

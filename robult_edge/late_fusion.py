@@ -153,9 +153,8 @@ def _pool_row(
 
     So no subset clearly loses to its best member, or to a smaller subset of itself, out of fold.
     A rule that was better by a few windows, or in a few groups, was lucky: taken as well, it loses
-    on unseen groups.
-    Where no window shows all of ``mask`` nothing is fitted: with many holes in training that is so
-    of all large subsets.
+    on unseen groups. Where no window shows all of ``mask`` nothing is fitted: with many holes in
+    training that is so of all large subsets.
     """
     m = here.branch.shape[1]
     columns = [*subsets.members(mask), m]
@@ -178,8 +177,8 @@ def _pool_row(
 def lead(more: np.ndarray, groups: np.ndarray) -> float:
     """By how many standard errors one rule is better: of windows or of groups, the larger.
 
-    Windows of a group are alike, and thousands of them that all say the same in one group are one
-    observation. G groups cannot show a lead of more than √G.
+    Of classes and windows it is McNemar's. But windows of a group are alike: a thousand of them
+    that say the same are one observation. So G groups cannot show a lead of more than √G.
 
     Args:
         more: by how much it is better on each window [n].
@@ -191,7 +190,7 @@ def lead(more: np.ndarray, groups: np.ndarray) -> float:
 
 
 def clear(m: int) -> float:
-    """Lead (of classes, McNemar's) from which a smaller subset's rule is taken, see `lead`.
+    """The `lead` from which a smaller subset's rule is taken.
 
     M sensors make M (2^(M−1) − 1) comparisons, so by luck some lead by two (Bonferroni).
     """

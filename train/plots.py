@@ -72,7 +72,7 @@ def draw_labels(
     figure, axes = plt.subplots(
         rows, PANELS, figsize=(11, 2.8 * rows), layout="constrained", squeeze=False
     )
-    colours = dict(zip(titles, plt.get_cmap("tab10").colors, strict=False))
+    colours = dict(zip(titles, plt.get_cmap("tab10").colors, strict=False)) | {"robult": "black"}
     *panels, legend = axes.flat[: len(curves) + 1]
     for axis, (dataset, by_rule) in zip(panels, curves.items(), strict=True):
         shares = sorted({share for by_share in by_rule.values() for share in by_share})

@@ -46,6 +46,12 @@ PENALTIES = np.logspace(-4, 2, 13)
 """Tried, in means of the kernel's eigenvalues; the middle one where nothing can be left out, or
 labels left out are named no better than by naming the commonest class always: with a dozen labels
 the fit that does just that may seem the best."""
+INTERCEPT = 0.1
+"""Of a ridge whose labels are not drawn at random, in means of the kernel's diagonal. Features are
+0 in the middle of all windows, and without it no class is favoured there: wrong where the labels
+are one of each class and most windows are of the same."""
+ODD = 2.0
+"""Times as far off as by chance, from which labels count as not drawn at random."""
 SHARPNESS = 2.5
 """Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
 
@@ -119,6 +125,7 @@ def fit(
         task: what is asked.
     """
     n = len(y)
+    intercept = 0.0 if drawn_at_random(products[0], n) else INTERCEPT
     views = VIEWS[:1] if np.array_equal(products[0], products[2]) else VIEWS
 
     @cache
@@ -135,9 +142,12 @@ def fit(
         return g, plain(weights)[:n] @ g
 
     def best(mine: np.ndarray) -> Fit:
+        def ridge_in(kernel: np.ndarray) -> Ridge:
+            return ridge(kernel, y, mine, classes, task, intercept)
+
         @cache
         def cost(weights: Weights) -> float:
-            return ridge(plain(weights)[:n, :n], y, mine, classes, task).cost
+            return ridge_in(plain(weights)[:n, :n]).cost
 
         tried = [
             (natural, 0.0, shape, level) for natural, shape in views for level in LEVEL_WEIGHTS
@@ -145,10 +155,21 @@ def fit(
         natural, _, shape, level = min(tried, key=cost)
         weights = min(((natural, pairs, shape, level) for pairs in PAIR_WEIGHTS), key=cost)
         kernels = [smooth(weights, strength) for strength in STRENGTHS]
-        fits = [Fit(weights, g, ridge(kernel, y, mine, classes, task)) for g, kernel in kernels]
+        fits = [Fit(weights, g, ridge_in(kernel)) for g, kernel in kernels]
         return min(fits, key=lambda fit: fit.ridge.cost)
 
     return {fold: best(rows) for fold, rows in mine.items()}
+
+
+def drawn_at_random(products: np.ndarray, n: int) -> bool:
+    """Whether the first n windows lie among all [a, a] as a random draw does, by their mean.
+
+    How far means lie apart is the maximum mean discrepancy (Gretton et al. 2012, eq. 5); squared,
+    it is by chance an n-th of the spread.
+    """
+    apart = products[:n, :n].mean() - 2 * products[:n].mean() + products.mean()
+    spread = products.diagonal().mean() - products.mean()
+    return bool(n * apart <= ODD * spread)
 
 
 @dataclass(frozen=True)
@@ -157,7 +178,7 @@ class Ridge:
 
     Attributes:
         weights: [n, K].
-        middle: [K], what it says of nothing.
+        middle: [K], what it says where features are 0.
         temperature: of its scores.
         unseen: its answers to the windows it was fitted to, each left out; its label of the only
             one of a class.
@@ -176,7 +197,14 @@ class Ridge:
         return fusion.LINKS[self.task]((products @ self.weights + self.middle) / self.temperature)
 
 
-def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, task: Task) -> Ridge:
+def ridge(
+    kernel: np.ndarray,
+    y: np.ndarray,
+    mine: np.ndarray,
+    classes: int,
+    task: Task,
+    intercept: float,
+) -> Ridge:
     """Fit to the known windows that are ``mine``; penalty and temperature by leaving one out.
 
     What is said of a window by the fit without it is its target less c_i / (G⁻¹)_ii, with
@@ -189,6 +217,7 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
         mine: [n] bool.
         classes: K.
         task: what is asked.
+        intercept: the square of a feature that is the same everywhere, see INTERCEPT.
     """
     y = y[mine]
     label = probabilities(y, classes, task)
@@ -197,7 +226,8 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
     asked = np.ones(len(y), bool)
     if task == "classification":
         asked = np.bincount(y, minlength=classes)[y] > 1
-    values, q = np.linalg.eigh(kernel[np.ix_(mine, mine)].astype(float))
+    same = intercept * kernel.diagonal().mean()
+    values, q = np.linalg.eigh(kernel[np.ix_(mine, mine)].astype(float) + same)
     trials = []
     for penalty in PENALTIES * values.mean():
         inverse = 1 / (values + penalty)
@@ -212,7 +242,7 @@ def ridge(kernel: np.ndarray, y: np.ndarray, mine: np.ndarray, classes: int, tas
     sharp = 1.0 if task == "regression" else SHARPNESS
     temperature = fit_temperature(sharp * unseen[asked], y[asked], LOG_LOSSES[task]) / sharp
     answers = np.where(asked[:, None], fusion.LINKS[task](unseen / temperature), label)
-    return Ridge(weights, middle, temperature, answers, cost, task)
+    return Ridge(weights, middle + same * best.sum(0), temperature, answers, cost, task)
 
 
 def _learnt(scores: np.ndarray, y: np.ndarray) -> bool:

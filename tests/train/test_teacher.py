@@ -15,7 +15,7 @@ from train.config import TrainConfig
 from train.crossfit import make_plan
 from train.kernel import Kernel
 from train.plan import Plan
-from train.teacher import PENALTIES, STRENGTHS, VIEWS, ridge, teach
+from train.teacher import PENALTIES, STRENGTHS, VIEWS, drawn_at_random, ridge, teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 CONFIG = TrainConfig(labels=0.1, folds=2)
@@ -93,6 +93,52 @@ def test_one_label_of_each_class_is_enough_to_say_something() -> None:
     assert answers.keys() == {few.everything}
     assert right(few, answers[few.everything], ~few.known) > 0.4  # a coin says 0.33
     assert answers[few.everything][~few.known].max(1).mean() > 0.4
+
+
+def test_one_label_of_each_class_says_nothing_of_how_often_classes_occur(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three of four windows are of one class, and it lies where windows lie on average."""
+    shares, level = [0.75, 0.15, 0.1], np.array([-0.4, 0.8, 1.8])
+    gain = []
+    for seed in range(4):
+        config = replace(CONFIG, labels=1e-4, seed=seed)
+        few = make_plan(load("synthetic:windows=400,modalities=2,groups=8,classes=3"), config)
+        rng = np.random.default_rng(seed)
+        y = rng.choice(3, len(few.y), p=shares)
+        known = np.zeros(len(y), bool)
+        known[[rng.choice(np.flatnonzero(y == k)) for k in range(3)]] = True
+        drawn = rng.normal(0, 0.3, (len(y), 2)) + level[y][:, None]
+        windows = {
+            name: np.tile(at[:, None, None], w.shape[1:]).astype(np.float32)
+            for at, (name, w) in zip(drawn.T, few.windows.items(), strict=True)
+        }
+        few = replace(few, y=y, strata=np.where(known, y, -1), known=known, windows=windows)
+        said = teach(few, config)[few.everything]
+        with monkeypatch.context() as without:
+            without.setattr("train.teacher.INTERCEPT", 0.0)
+            plain = teach(few, config)[few.everything]
+        gain.append(right(few, said, ~known) - right(few, plain, ~known))
+    assert np.mean(gain) > 0.1
+
+
+@pytest.mark.parametrize("n", [4, 40, 400])
+def test_an_even_draw_of_uneven_classes_is_told_from_a_random_one(n: int) -> None:
+    rng = np.random.default_rng(0)
+    rare = np.arange(1000) >= 900
+    x = rng.normal(size=(1000, 20)) + 2 * rare[:, None]
+    x -= x.mean(0)
+
+    def random(first: np.ndarray) -> bool:
+        order = np.r_[first, np.setdiff1d(np.arange(1000), first)]
+        return drawn_at_random(x[order] @ x[order].T, n)
+
+    fair = [random(rng.choice(1000, n, replace=False)) for _ in range(50)]
+    assert np.mean(fair) > 0.8
+    half = min(n // 2, 100)
+    for _ in range(10):
+        common, odd = rng.choice(900, n - half, replace=False), rng.choice(100, half, replace=False)
+        assert not random(np.r_[common, 900 + odd])
 
 
 def test_the_fewest_labels_ask_for_the_most_smoothness(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,8 +336,11 @@ def test_an_absent_sensor_counts_for_nothing(plan: Plan) -> None:
     assert right(plan, teach(holes, CONFIG)[2], ~plan.known) > 0.6
 
 
+@pytest.mark.parametrize("intercept", [0.0, 0.1])
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
-def test_the_formula_is_sklearns_and_its_left_out_answers_are_refits(task: str) -> None:
+def test_the_formula_is_sklearns_and_its_left_out_answers_are_refits(
+    task: str, intercept: float
+) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 6))
     y = x @ rng.normal(size=(6, 3)) + 0.3 * rng.normal(size=(40, 3))
@@ -305,12 +354,13 @@ def test_the_formula_is_sklearns_and_its_left_out_answers_are_refits(task: str) 
     }[task]
     mine = np.arange(40) < 30
     kernel = x @ x.T
-    fitted = ridge(kernel, truth, mine, 3, task)  # type: ignore[arg-type]
+    fitted = ridge(kernel, truth, mine, 3, task, intercept)  # type: ignore[arg-type]
     assert not fitted.weights[~mine].any()
+    x = np.c_[x, np.full(40, np.sqrt(intercept * kernel.diagonal().mean()))]
 
     middle = targets[mine].mean(0)
     best = np.inf
-    for penalty in PENALTIES * kernel[:30, :30].diagonal().mean():
+    for penalty in PENALTIES * np.square(x[:30]).sum(1).mean():
         unseen = [
             KernelRidge(alpha=penalty)
             .fit(np.delete(x[:30], i, 0), np.delete(targets[:30], i, 0) - middle)
@@ -331,7 +381,7 @@ def test_the_formula_is_sklearns_and_its_left_out_answers_are_refits(task: str) 
 def test_that_left_out_labels_tell_nothing_is_no_reason_to_name_one_class_always() -> None:
     x = np.random.default_rng(0).normal(size=(16, 30))
     y = np.repeat([0, 1, 2, 3], [7, 3, 3, 3])
-    fitted = ridge(x @ x.T, y, np.ones(16, bool), 4, "classification")
+    fitted = ridge(x @ x.T, y, np.ones(16, bool), 4, "classification", 0.0)
     said = fitted(x @ x.T).argmax(1)
     assert (said == y).mean() > 0.9
 

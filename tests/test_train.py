@@ -16,6 +16,7 @@ from train import crossfit, loop
 from train.__main__ import main
 from train.augment import AUGMENTATIONS, Noise, augment
 from train.config import TrainConfig
+from train.plan import steps
 from train.teacher import teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
@@ -47,6 +48,14 @@ def test_plan_keeps_test_groups_out_and_the_budget():
     np.testing.assert_array_equal(plan.windows["s1"], data.windows["s1"][plan.index])
     assert 0.15 < 1 - plan.present.mean() < 0.35
     assert plan.present.any(1).all()
+
+
+@pytest.mark.parametrize(
+    ("windows", "asked", "made"), [(40, 40, 10), (320, 40, 20), (9000, 40, 40), (40, 4, 4)]
+)
+def test_few_windows_need_few_steps_but_some(windows, asked, made):
+    config = dataclasses.replace(QUICK, steps=asked)
+    assert steps(config, np.ones(windows, bool)) == made
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path):

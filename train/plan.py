@@ -16,6 +16,9 @@ from robult_edge.task import Scale, Task
 from train.augment import Noise, augment
 from train.config import TrainConfig
 
+FEWEST = 10
+"""Steps of an epoch, however few the windows: a network needs some, or a short training ends while
+it still warms up."""
 FITTED_TO = 500
 """Windows that fixed features are drawn from and measured on."""
 
@@ -127,7 +130,8 @@ def random_subset(present: Tensor, generator: torch.Generator) -> Tensor:
 
 def steps(config: TrainConfig, mine: np.ndarray) -> int:
     """Of an epoch: ``config.steps``, or fewer where every window is seen four times in fewer."""
-    return min(config.steps, -(-4 * int(mine.sum()) // config.batch_unlabelled))
+    enough = -(-4 * int(mine.sum()) // config.batch_unlabelled)
+    return min(config.steps, max(FEWEST, enough))
 
 
 def batches(

@@ -54,6 +54,9 @@ ODD = 2.0
 """Times as far off as by chance, from which labels count as not drawn at random."""
 SHARPNESS = 2.5
 """Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
+UNASKED = 0.5
+"""Temperature where nothing can be left out: a ridge that knows one label of each class has small
+scores elsewhere, and is right far more often than they say."""
 
 Weights = tuple[float, float, float, float]
 """Of the products of `train.kernel.Kernel`."""
@@ -240,7 +243,8 @@ def ridge(
     weights = np.zeros((len(mine), targets.shape[1]))
     weights[mine] = best
     sharp = 1.0 if task == "regression" else SHARPNESS
-    temperature = fit_temperature(sharp * unseen[asked], y[asked], LOG_LOSSES[task]) / sharp
+    t = fit_temperature(sharp * unseen[asked], y[asked], LOG_LOSSES[task])
+    temperature = (t if asked.any() else UNASKED) / sharp
     answers = np.where(asked[:, None], fusion.LINKS[task](unseen / temperature), label)
     return Ridge(weights, middle + same * best.sum(0), temperature, answers, cost, task)
 

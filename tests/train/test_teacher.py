@@ -95,6 +95,18 @@ def test_one_label_of_each_class_is_enough_to_say_something() -> None:
     assert answers[few.everything][~few.known].max(1).mean() > 0.4
 
 
+def test_with_one_label_of_each_class_it_is_as_sure_as_it_is_right() -> None:
+    """No label is left to ask how sure that is."""
+    dataset = load("synthetic:windows=400,modalities=2,groups=8,classes=3")
+    too_sure = []
+    for seed in range(6):
+        config = replace(CONFIG, labels=1e-4, seed=seed)
+        few = make_plan(dataset, config)
+        answers = teach(few, config)[few.everything]
+        too_sure.append(answers[~few.known].max(1).mean() - right(few, answers, ~few.known))
+    assert abs(np.mean(too_sure)) < 0.06
+
+
 def test_one_label_of_each_class_says_nothing_of_how_often_classes_occur(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -292,6 +292,33 @@ def test_the_epoch_is_the_best_out_of_fold_of_those_that_are_not_their_random_st
         assert crossfit.best_epoch(np.array(costs, float), plan, config) == best
 
 
+def test_a_few_sure_mistakes_do_not_end_a_training_that_is_right_more_often():
+    """Log loss, even at the best temperature, would take the first of these two."""
+    y = np.zeros(100, int)
+    doubtful = np.where(np.arange(100) < 65, 1.0, -1.0)
+    mostly_right = np.where(np.arange(100) < 90, 2.0, -20.0)
+    errors = [
+        loop.oof_error(np.stack([margin, 0 * margin], 1)[:, None], y, np.ones(100))
+        for margin in (doubtful, mostly_right)
+    ]
+    assert errors[1] < errors[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("task", "truth", "by_row"),
+    [
+        ("classification", np.array([0, 2]), [2 / 9, 2 / 9]),  # of a third each
+        ("multilabel", np.array([[1, 0, 1], [0, 0, 1]]), [1 / 4, 1 / 4]),
+        ("regression", np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 1.0]]), [4 / 3, 2 / 3]),
+    ],
+)
+def test_the_out_of_fold_error_is_squared_and_leaves_out_what_is_absent(task, truth, by_row):
+    logits = np.zeros((2, 2, 3))
+    logits[1, 1] = np.nan  # the second answer to the second window
+    found = loop.oof_error(logits, truth, np.array([1.0, 3.0]), task)
+    assert found == pytest.approx((2 * by_row[0] + 3 * by_row[1]) / 2)
+
+
 def test_labels_of_a_single_group_train_one_model_to_the_end(tmp_path):
     data = load(SMALL)
     home = data.groups[np.flatnonzero(~data.test)[0]]

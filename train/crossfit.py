@@ -35,7 +35,7 @@ class Fitted:
     """What a cross-fit ends with.
 
     Attributes:
-        epochs: chosen by the least out-of-fold log loss.
+        epochs: chosen by the least out-of-fold error.
         weights: averaged, of the model trained on all training groups.
         oof: arrays of oof.npz: what each judged window got from the model that did not see its
             group: branch [n, M, K] and head [n, 2^M − 1, K] logits (NaN where a modality asked

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from robult_edge import subsets
+from robult_edge import fusion, subsets
 from robult_edge.errors import RobultError
 from robult_edge.nn import losses
 from robult_edge.nn.checkpoint import load_state, save_state, save_tensors
@@ -67,10 +67,10 @@ def train_fold(
     Labels may be noise, or tell what no ridge can see: how far they are to be believed, the choice
     of the epoch says.
 
-    Leaves ``out/fold<k>/epoch-<e>.safetensors`` per epoch: averaged weights, with the out-of-fold
-    log loss as metadata. Goes on from ``state.safetensors`` where there is one. All randomness of
-    an epoch is a function of (seed, fold, epoch), so an interrupted run ends as any other. Under
-    torchrun all processes train this fold together; ``out`` is one folder to all of them.
+    Leaves ``out/fold<k>/epoch-<e>.safetensors`` per epoch: averaged weights, with `oof_error` as
+    metadata. Goes on from ``state.safetensors`` where there is one. All randomness of an epoch is a
+    function of (seed, fold, epoch), so an interrupted run ends as any other. Under torchrun all
+    processes train this fold together; ``out`` is one folder to all of them.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -136,10 +136,10 @@ def train_fold(
         said = distributed.whole(said, len(held_out), device)
         if log is None:
             continue
-        held_loss = oof_loss(said, plan.y[held_out], fair, plan.task)
-        for name, mean in [*means.items(), ("out_of_fold_log_loss", held_loss)]:
+        held_error = oof_error(said, plan.y[held_out], fair, plan.task)
+        for name, mean in [*means.items(), ("out_of_fold_error", held_error)]:
             log.add_scalar(name, mean, epoch)
-        save_tensors(out / f"epoch-{epoch:03d}.safetensors", ema, {"log_loss": repr(held_loss)})
+        save_tensors(out / f"epoch-{epoch:03d}.safetensors", ema, {"error": repr(held_error)})
         save_state(out / "state.safetensors", epoch + 1, model, ema, optimiser, reference)
         report(Progress(fold, epoch + 1, means["loss"], means["pseudo/accuracy"]))
     if log is not None:
@@ -266,13 +266,14 @@ def predict(
     return branch, head
 
 
-def oof_loss(
+def oof_error(
     logits: np.ndarray, y: np.ndarray, weight: np.ndarray, task: Task = "classification"
 ) -> float:
-    """Weighted cost (log loss, nats), summed over rows, averaged over answers [n, A, K].
+    """Weighted squared error (Brier score), summed over rows, averaged over answers [n, A, K].
 
-    Each answer at its best temperature: temperatures are fitted later anyway, and without one
-    here overconfidence would end training long before accuracy does.
+    Not log loss, which a few answers that are sure and wrong rule: it ends a training that goes on
+    to be right more often. Each answer at its best temperature: temperatures are fitted later
+    anyway, and without one here overconfidence would end training long before accuracy does.
 
     Args:
         logits: [n, A, K], NaN where there is no answer.
@@ -280,22 +281,22 @@ def oof_loss(
         weight: [n] of each row.
         task: what is asked; values have no temperature.
     """
-    total, answers = 0.0, logits.shape[1]
+    total, (_, answers, classes) = 0.0, logits.shape
+    truth, link = probabilities(y, classes, task), fusion.LINKS[task]
     temperatures = [1.0] if task == "regression" else np.geomspace(0.5, 5, 12)
     for a in range(answers):
         valid = np.isfinite(logits[:, a]).all(1)
-        if valid.any():
-            z, truth = torch.from_numpy(logits[valid, a]), torch.from_numpy(y[valid])
-            w = torch.from_numpy(weight[valid])
-            total += min(float((losses.COSTS[task](z / t, truth) * w).sum()) for t in temperatures)
+        z, w = logits[valid, a], weight[valid]
+        errors = (np.square(link(z / t) - truth[valid]).mean(1) for t in temperatures)
+        total += min(float(w @ error) for error in errors)
     return total / answers
 
 
 def read_snapshot(path: Path) -> tuple[dict[str, Tensor], float]:
-    """Averaged weights of an epoch and their out-of-fold log loss, summed over rows."""
+    """Averaged weights of an epoch and their `oof_error`."""
     with safe_open(path, framework="pt") as file:
-        loss = float(file.metadata()["log_loss"])
-    return load_file(path), loss
+        error = float(file.metadata()["error"])
+    return load_file(path), error
 
 
 def pick_device(name: str) -> str:

@@ -155,7 +155,7 @@ def _reading() -> list[str]:
         "Accuracy on unseen groups over all 2^M − 1 subsets of the sensors: their mean, the worst,",
         "and with all alive; ± is the standard deviation over seeds. All methods have the same",
         "encoders, augmentation, labels and splits, and the same search over learning rate and",
-        "epochs by log loss out of fold. Differences are paired over seeds, with their 95 %",
+        "epochs, judged out of fold. Differences are paired over seeds, with their 95 %",
         "t-interval; one inside its interval is a tie. The best comparator is picked after the",
         "fact, by the very figure it is compared in, which flatters it. In the plots a dot is a",
         "subset, averaged over seeds. Of every class one label is known at least: with 0.01 % of",

@@ -68,7 +68,7 @@ class Trained:
 
 
 def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -> Trained:
-    """Choose learning rate and epochs by the out-of-fold log loss, then train on everything.
+    """Choose learning rate and epochs by the out-of-fold error, then train on everything.
 
     With ``config.delta`` the network is given Robult's teacher too: what that names an unlabelled
     window counts as its label, in whatever loss the method has.
@@ -90,7 +90,7 @@ def fit(plan: Plan, config: TrainConfig, rates: Sequence[float], build: Build) -
             here = plan.fold[rows] == fold
             for epoch, network in enumerate(train(plan, trial, fold, build, taught.get(fold))):
                 said[epoch, here] = table(network, *_of(plan, rows[here]))
-                costs[epoch] += loop.oof_loss(said[epoch, here], y[here], fair[here])
+                costs[epoch] += loop.oof_error(said[epoch, here], y[here], fair[here])
         epoch = crossfit.best_epoch(costs, plan, config)
         if best is None or costs[epoch] < best[0]:
             best = costs[epoch], lr, epoch, said[epoch]

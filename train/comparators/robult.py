@@ -63,7 +63,7 @@ def _crossfit(plan: Plan, config: TrainConfig) -> crossfit.Fitted:
 
 def _cost(oof: dict[str, np.ndarray], plan: Plan) -> float:
     fair = (1 / np.bincount(oof["y"], minlength=plan.classes).clip(1))[oof["y"]]
-    return loop.oof_loss(np.concatenate([oof["branch"], oof["head"]], 1), oof["y"], fair)
+    return loop.oof_error(np.concatenate([oof["branch"], oof["head"]], 1), oof["y"], fair)
 
 
 def _said(model: Robult, plan: Plan, windows: Windows, present: np.ndarray) -> Answers:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from robult_edge import subsets
 from robult_edge.data import load
 from robult_edge.errors import RobultError
-from robult_edge.nn.checkpoint import load_model
+from robult_edge.nn.checkpoint import load_model, save_tensors
 from train import crossfit, loop
 from train.__main__ import main
 from train.augment import AUGMENTATIONS, Noise, augment
@@ -317,6 +317,13 @@ def test_the_out_of_fold_error_is_squared_and_leaves_out_what_is_absent(task, tr
     logits[1, 1] = np.nan  # the second answer to the second window
     found = loop.oof_error(logits, truth, np.array([1.0, 3.0]), task)
     assert found == pytest.approx((2 * by_row[0] + 3 * by_row[1]) / 2)
+
+
+def test_a_snapshot_of_an_earlier_version_is_refused_by_name(tmp_path):
+    path = tmp_path / "epoch-000.safetensors"
+    save_tensors(path, {"w": torch.zeros(1)}, {"log_loss": "1.0"})
+    with pytest.raises(RobultError, match=r"epoch-000.*earlier version; train again without"):
+        loop.read_snapshot(path)
 
 
 def test_labels_of_a_single_group_train_one_model_to_the_end(tmp_path):

@@ -293,10 +293,16 @@ def oof_error(
 
 
 def read_snapshot(path: Path) -> tuple[dict[str, Tensor], float]:
-    """Averaged weights of an epoch and their `oof_error`."""
+    """Averaged weights of an epoch and their `oof_error`.
+
+    Raises:
+        RobultError: an earlier version wrote it.
+    """
     with safe_open(path, framework="pt") as file:
-        error = float(file.metadata()["error"])
-    return load_file(path), error
+        error = file.metadata().get("error")
+    if error is None:
+        raise RobultError(f"{path} is of an earlier version; train again without --resume")
+    return load_file(path), float(error)
 
 
 def pick_device(name: str) -> str:

@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         labels=tuple(options.labels or grid.labels),
         seeds=options.seeds or grid.seeds,
         encoder=options.encoder or grid.encoder,
+        config=replace(grid.config, epochs=options.epochs or grid.config.epochs),
     )
     try:
         out = options.out or ROOT / "results" / ("quick" if options.quick else "full")
@@ -139,7 +140,7 @@ def split(dataset: Dataset, seed: int) -> Dataset:
 
 def _same_settings(grid: Grid, out: Path) -> None:
     """Write down how ``out`` is trained, or refuse to mix it with something else."""
-    short = grid.config == QUICK.config
+    short = replace(grid.config, epochs=QUICK.config.epochs) == QUICK.config
     now = msgspec.json.decode(
         msgspec.json.encode({"short": short, "rates": grid.rates, "encoder": grid.encoder})
     )
@@ -217,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
         help="these alone: default, taught, " + ", ".join(Grid().variants) + ", missing=<share>",
     )
     add("--encoder", choices=ENCODERS, help="of all methods, wherever it suits the windows")
+    add("--epochs", type=int, help="of a training, at most")
     add("--out", type=Path, help="folder of the JSON files (default: results/quick or /full)")
     add("--workers", type=int, default=2, help="processes side by side")
     return parser

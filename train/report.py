@@ -120,17 +120,21 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
         for labels, n in sorted(seeds.items())
     )
     short = bool(settings["short"])
+    form = QUICK if short else Grid()
     command = f"python -m train.evaluate{' --quick' if short else ''}"
-    if short and settings["encoder"] != QUICK.encoder:
+    if settings["encoder"] != form.encoder:
         command += f" --encoder {settings['encoder']}"
+    if settings["epochs"] != form.config.epochs:
+        command += f" --epochs {settings['epochs']}"
     rates = ", ".join(f"{rate:g}" for rate in settings["rates"])
     lines = ["# Results", "", f"Made by `{command}` and `python -m train.report {results}`."]
     if short:
+        steps, full = settings["epochs"] * settings["steps"], Grid().config
         lines += [
-            "**This is the short form**: few seeds, one learning rate for all, and trainings a",
-            "fifth as long as the full form's, which sets networks back against MiniRocket and",
-            "ridge, whose fit is a formula. It shows that the machinery works and which way things",
-            "lean; it does not settle who is best.",
+            "**This is the short form**: few seeds, one learning rate for all, and trainings of",
+            f"{steps} steps at most, where the full form's have {full.epochs * full.steps}. Short",
+            "ones set networks back against MiniRocket and ridge, whose fit is a formula. It shows",
+            "that the machinery works and which way things lean; it does not settle who is best.",
         ]
         usual = {(cell.dataset, cell.labels, cell.variant) for cell in QUICK.cells()}
         if {(dataset, labels, variant) for dataset, labels, _, variant in runs} - usual:

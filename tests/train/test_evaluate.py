@@ -15,7 +15,7 @@ from robult_edge.errors import RobultError
 from train import score
 from train.comparators.shape import Fitted
 from train.config import TrainConfig
-from train.evaluate import evaluate, run, split
+from train.evaluate import evaluate, main, run, split
 from train.grid import METHODS, QUICK, Cell, Grid
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
@@ -111,6 +111,18 @@ def test_all_methods_have_the_encoder_that_is_asked_for_where_it_suits(
     assert all(config.encoders == same for config in settings)
     run(Cell(SOURCE, 0.3, 0, "robult", "encoder=gru"), grid, tmp_path)
     assert settings[-1].encoders == {"s0": "gru", "s1": "gru"}
+
+
+def test_trainings_are_as_long_as_is_asked_and_short_in_all_else(tmp_path):
+    asked = ["--datasets", SOURCE, "--methods", "early", "--epochs", "1", "--out", str(tmp_path)]
+    assert main(["--quick", *asked]) == 0
+    settings = json.loads((tmp_path / "settings.json").read_bytes())
+    assert settings["short"]
+    assert settings["epochs"] == 1
+    assert QUICK.config.epochs > 1
+    for cell in dataclasses.replace(QUICK, datasets=(SOURCE,), methods=("early",)).cells():
+        said = json.loads((tmp_path / cell.file).read_bytes())
+        assert said["chosen"]["epochs"] == 1
 
 
 def test_other_settings_do_not_mix_into_a_folder(out):

@@ -29,7 +29,7 @@ def said(a, b, both, noisy=0.5):
 def results(tmp_path):
     folder = tmp_path / "quick"
     folder.mkdir()
-    settings = {"short": True, "rates": [0.001], "folds": 3, "epochs": 10, "steps": 20}
+    settings = {"short": True, "rates": [0.001], "folds": 3, "epochs": 8, "steps": 20}
     settings["encoder"] = "conv1d"
     (folder / "settings.json").write_text(json.dumps(settings))
 
@@ -76,6 +76,20 @@ def test_tables_hold_what_the_json_says(results, tmp_path):
     assert "| conv1d | 58,279 | 1,449 | 46 |" in text
     assert "| 64 | 210,823 |" in text
     assert (tmp_path / "docs" / "results" / "d-0.05.png").stat().st_size > 10_000
+
+
+def test_the_command_that_made_it_is_named_with_what_it_was_asked(results, tmp_path):
+    settings = {"short": True, "rates": [0.001], "folds": 3, "steps": 20}
+    for epochs, encoder, said in (
+        (8, "conv1d", ""),
+        (30, "rocket", " --encoder rocket --epochs 30"),
+    ):
+        settings |= {"epochs": epochs, "encoder": encoder}
+        (results / "settings.json").write_text(json.dumps(settings))
+        report.render(results, tmp_path / "RESULTS.md")
+        text = (tmp_path / "RESULTS.md").read_text()
+        assert f"`python -m train.evaluate --quick{said}`" in text
+        assert f"\n{20 * epochs} steps at most" in text
 
 
 def test_how_much_is_luck_is_said_where_it_is_known(results, tmp_path):

@@ -114,9 +114,7 @@ def train(
         fit_encoders(encoders, plan, config)
     averaged = copy.deepcopy(network).eval()
     ema = dict(averaged.state_dict())
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.lr, weight_decay=config.weight_decay
-    )
+    optimiser = loop.optimiser_of(network, config)
     present, y = torch.from_numpy(plan.present), plan.y
     if taught is not None:
         y = np.where(plan.known, plan.y, taught.argmax(1))

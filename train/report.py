@@ -25,7 +25,7 @@ from train.figures import (
     verdict,
     worst_of,
 )
-from train.grid import COSTS, FEW, MANY, NOISE, QUICK, ROOT, SETTINGS, Grid
+from train.grid import ABLATIONS, COSTS, FEW, MANY, NOISE, QUICK, ROOT, SETTINGS, Grid
 
 OURS = ("robult", "robult-mean", "robult-head")
 USUAL = ("robult", "default")
@@ -169,37 +169,77 @@ def _reading() -> list[str]:
 
 
 def _overview(runs: Runs) -> list[str]:
-    """The pool against every comparator, paired over data sets."""
-    rows = []
+    """The pool against every comparator and against itself without a piece."""
+    rivals = [(rule, "default") for rule in TITLES if rule not in OURS]
+    against, without = [], []
     for labels in dict.fromkeys(n for _, n, _, _ in runs):
-        ours = {d: seeds for (d, n, r, v), seeds in runs.items() if (n, r, v) == (labels, *USUAL)}
-        rivals = [(rule, "default") for rule in TITLES if rule not in OURS]
-        for rival, variant in [*rivals, ("late", "taught")]:
-            cells = []
-            for figure in FIGURES.values():
-                differences = [
-                    np.mean([figure(seeds[s]) - figure(theirs[s]) for s in both])
-                    for dataset, seeds in ours.items()
-                    if (theirs := runs.get((dataset, labels, rival, variant), {}))
-                    and (both := seeds.keys() & theirs.keys())
-                ]
-                if len(differences) > 1:
-                    mean, half = interval([float(d) for d in differences])
-                    better = f"{sum(d > 0 for d in differences)} of {len(differences)}"
-                    cells.append(f"{mean:+.3f} ± {half:.3f} ({verdict(mean, half)}, {better})")
-            if cells:
+        pool = _by_dataset(runs, labels, *USUAL)
+        for rule, variant in [*rivals, ("late", "taught")]:
+            if cells := _over_datasets(pool, _by_dataset(runs, labels, rule, variant)):
                 given = ", given Robult's teacher" if variant == "taught" else ""
-                rows.append([_percent(labels), TITLES[rival] + given, *cells])
-    if not rows:
-        return []
-    return [
-        "## Over all data sets",
-        "",
-        "Robult's pool less a comparator, averaged over seeds and then paired over data sets, with",
-        "the 95 % t-interval over data sets and on how many of them Robult is better.",
-        "",
-        *_table(["labels", "against", *COLUMNS], rows),
-    ]
+                against.append([_percent(labels), TITLES[rule] + given, *cells])
+        for variant in ABLATIONS:
+            if cells := _over_datasets(_by_dataset(runs, labels, USUAL[0], variant), pool):
+                without.append([_percent(labels), variant, *cells])
+    lines = []
+    if against:
+        lines += [
+            "## Over all data sets",
+            "",
+            "Robult's pool less a comparator, averaged over seeds and then paired over data sets,",
+            "with the 95 % t-interval over data sets and on how many of them Robult is better.",
+            "",
+            *_table(["labels", "against", *COLUMNS], against),
+            "ECE, averaged over subsets, seeds and data sets, by share of labels:",
+            "",
+            *_sureness(runs),
+        ]
+    if without:
+        lines += [
+            "What its pieces are worth: the pool without one, or with another, less the pool.",
+            "",
+            *_table(["labels", "variant", *COLUMNS], without),
+        ]
+    return lines
+
+
+def _by_dataset(runs: Runs, labels: float, rule: str, variant: str) -> dict[str, dict[int, Any]]:
+    """Data set → seeds."""
+    return {d: seeds for (d, *kind), seeds in runs.items() if kind == [labels, rule, variant]}
+
+
+def _over_datasets(ours: dict[str, dict[int, Any]], theirs: dict[str, dict[int, Any]]) -> list[str]:
+    """Per figure ours less theirs, paired over data sets; nothing of fewer than two."""
+    cells = []
+    for figure in FIGURES.values():
+        differences = [
+            float(np.mean([figure(seeds[s]) - figure(theirs[dataset][s]) for s in both]))
+            for dataset, seeds in ours.items()
+            if (both := seeds.keys() & theirs.get(dataset, {}).keys())
+        ]
+        if len(differences) > 1:
+            mean, half = interval(differences)
+            better = f"{sum(d > 0 for d in differences)} of {len(differences)}"
+            cells.append(f"{mean:+.3f} ± {half:.3f} ({verdict(mean, half)}, {better})")
+    return cells
+
+
+def _sureness(runs: Runs) -> list[str]:
+    """ECE by share of labels of every method that was judged on all of the pool's data sets."""
+    datasets: dict[float, list[str]] = {}
+    for dataset, labels, rule, variant in runs:
+        if (rule, variant) == USUAL:
+            datasets.setdefault(labels, []).append(dataset)
+    rows = []
+    for rule in TITLES:
+        row = []
+        for labels, names in datasets.items():
+            own = [runs.get((name, labels, rule, USUAL[1]), {}) for name in names]
+            ece = [np.mean([*map(mean_of("ece"), seeds.values())]) for seeds in own if seeds]
+            row.append(f"{np.mean(ece):.3f}" if all(own) else "")
+        if any(row):
+            rows.append([TITLES[rule], *row])
+    return _table(["method", *map(_percent, datasets)], rows)
 
 
 def _by_labels(runs: Runs, pictures: Path) -> list[str]:

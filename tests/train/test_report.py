@@ -120,18 +120,29 @@ def test_sets_of_too_few_labels_hold_everything_and_nothing_is_said_of_them(resu
 
 def test_the_overview_pairs_over_data_sets(results, tmp_path):
     cell = {"labels": 0.05, "seed": 0, "variant": "default", "labelled_windows": 9}
-    for method, rule, scored in (
-        ("robult", "robult", said(0.5, 0.5, 0.5)),
-        ("gmc", "gmc", said(0.4, 0.3, 0.7)),
+    for rule, variant, scored in (
+        ("robult", "default", said(0.5, 0.5, 0.5)),
+        ("robult", "no-L_rec", said(0.4, 0.6, 0.5)),
+        ("gmc", "default", said(0.4, 0.3, 0.7)),
     ):
-        other = cell | {"dataset": "e", "method": method, "rules": {rule: scored}}
-        (results / f"e_0.05_0_{method}_default.json").write_text(json.dumps(other))
+        for scores in scored["subsets"].values():
+            scores["ece"] = 0.1
+        other = cell | {"dataset": "e", "method": rule, "variant": variant, "rules": {rule: scored}}
+        (results / f"e_0.05_0_{rule}_{variant}.json").write_text(json.dumps(other))
     report.render(results, tmp_path / "RESULTS.md")
     head, overview = (tmp_path / "RESULTS.md").read_text().split("## Over all data sets")
     assert ": 1 to 3 with 5 %, 3 with 50 % of the labels;" in head
     overview = overview.split("\n## ")[0]
     # Mean over subsets: +.1 on d, averaged over its seeds, and +.0333 on e.
     assert "| 5 % | GMC | +0.067 ± 0.424 (tie, 2 of 2) |" in overview
+    # Without L_rec it loses .1 in each subset of d; on e one is worse and one better.
+    assert (
+        "| 5 % | no-L_rec | -0.050 ± 0.635 (tie, 0 of 2) | -0.100 ± 0.000 (behind, 0 of 2) |"
+        in (overview)
+    )
+    # ECE is .5 on d and .1 on e.
+    assert "| GMC | 0.300 |" in overview
+    assert "| Robult, pool | 0.300 |" in overview
     # Late fusion is known of one data set alone, so nothing is said of it.
     assert "late fusion" not in overview
 

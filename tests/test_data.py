@@ -133,6 +133,7 @@ def test_data_file_is_looked_up_in_robult_data(mine, tmp_path_factory, monkeypat
         ('test_groups = ["2"]', "test_share = 1.5", "test_share is 1.5"),
         ('["jitter"]', '["magic"]', r"modality.acc.invariant_to is \['magic'\]"),
         ('["jitter"]', '["flip"]', r"invariant_to is \['flip'\].*time series"),
+        ('["jitter"]', '["rotate"]', r"invariant_to is \['rotate'\].*series of 2 channels"),
         ('name = "mine"', "name = mine", "cannot be read as TOML"),
         ('labels = "label"', 'labels = ["label", "who"]', "labels is .*one array of classes"),
         ('labels = "label"', 'labels = "label"\ncodes = [[0, 1]]', "codes is .*left out"),

@@ -346,7 +346,7 @@ def test_augmentation_does_only_what_is_declared():
     series, image = torch.randn(6, 3, 32), torch.randn(6, 3, 16, 24)
     std = torch.ones(3, 1)
     assert torch.equal(augment(series, std, (), noise), series)
-    for name in ("jitter", "scale", "shift"):
+    for name in ("jitter", "scale", "shift", "rotate"):
         changed = augment(series, std, (name,), noise)
         assert changed.shape == series.shape
         assert not torch.equal(changed, series)
@@ -354,3 +354,19 @@ def test_augmentation_does_only_what_is_declared():
     torch.testing.assert_close(shifted.sort(2)[0], series.sort(2)[0])
     for name in ("jitter", "scale", "flip", "crop"):
         assert augment(image, std[:, :, None], (name,), noise).shape == image.shape
+
+
+def test_a_sensor_is_turned_whole_by_some_degrees_and_each_window_otherwise():
+    noise = Noise(torch.Generator().manual_seed(0), 200, slice(None))
+    x = torch.randn(200, 1, 3, 8).repeat(1, 2, 1, 1)  # two sensors at one place measure the same
+    turned = AUGMENTATIONS["rotate"](x.flatten(1, 2), torch.ones(6, 1), noise).unflatten(1, (2, 3))
+    torch.testing.assert_close(turned[:, 0], turned[:, 1])
+    torch.testing.assert_close(turned.norm(dim=2), x.norm(dim=2))
+    # Angles between any two samples stay; those between before and after are of each window.
+    before, after = x[:, 0], turned[:, 0]
+    torch.testing.assert_close(
+        after.transpose(1, 2) @ after, before.transpose(1, 2) @ before, rtol=1e-4, atol=1e-4
+    )
+    degrees = torch.rad2deg(torch.cosine_similarity(before, after, 1).clamp(-1, 1).acos())
+    assert 5 < degrees.median() < 20
+    assert degrees.mean(1).std() > 2

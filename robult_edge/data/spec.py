@@ -19,7 +19,9 @@ Ready windows, one array per modality ([N, C, T], [N, C] or [N, C, H, W]) and on
     window = 60                       # samples; 1 for a vector or an image
     # size = [48, 64]                 # height and width of an image
     # timeout_s = 120.0               # default: two hops, at least half a second
-    # invariant_to = ["jitter"]       # what does not change the class; see train.augment
+    # invariant_to = ["jitter"]       # what does not change the truth: jitter, scale, shift (when
+    #                                 # a window begins), rotate (of axes x, y, z: how a sensor is
+    #                                 # mounted), flip, crop (of images); see train.augment
 
 Windows that do not fit in memory stay on disk: ``data`` is a folder that holds each array as a
 ``.npy`` (``python -m zipfile -e hydraulic.npz hydraulic/`` makes one of a ``.npz``). Only a group
@@ -70,7 +72,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as toml
 
-Invariance = Literal["jitter", "scale", "shift", "flip", "crop"]
+Invariance = Literal["jitter", "scale", "shift", "rotate", "flip", "crop"]
 
 
 class _Modality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -227,9 +229,12 @@ class _Reader:
                     spec.hop_s,
                     f"a whole number of samples at modality.{name}.rate_hz {table.rate_hz:g}",
                 )
-        fit = ("jitter", "scale", "flip", "crop") if table.size else ("jitter", "scale", "shift")
+        n = len(table.channels)
+        kind = "an image" if table.size else f"a time series of {n} channels"
+        fit = ["jitter", "scale", *(["flip", "crop"] if table.size else ["shift"])]
+        if not table.size and n % 3 == 0:  # axes x, y, z
+            fit.append("rotate")
         if not set(table.invariant_to) <= set(fit):
-            kind = "an image" if table.size else "a time series"
             self.refuse(
                 f"modality.{name}.invariant_to",
                 list(table.invariant_to),

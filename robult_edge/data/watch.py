@@ -28,7 +28,7 @@ MODALITIES = tuple(
         ("gyro", ("wx", "wy", "wz"), "rad/s"),
     )
 )
-INVARIANT_TO = ("jitter", "scale", "shift")
+INVARIANT_TO = ("jitter", "scale", "shift", "rotate")
 
 
 def load() -> Dataset:

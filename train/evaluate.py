@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--datasets", nargs="+", metavar="NAME", help=", ".join(DATASETS) + ", or a TOML")
     add("--methods", nargs="+", choices=METHODS)
     add("--labels", nargs="+", type=float, metavar="SHARE")
-    add("--seeds", type=int)
+    add("--seeds", type=_count)
     add(
         "--variants",
         nargs="+",
@@ -218,10 +218,16 @@ def _parser() -> argparse.ArgumentParser:
         help="these alone: default, taught, " + ", ".join(Grid().variants) + ", missing=<share>",
     )
     add("--encoder", choices=ENCODERS, help="of all methods, wherever it suits the windows")
-    add("--epochs", type=int, help="of a training, at most")
+    add("--epochs", type=_count, help="of a training, at most")
     add("--out", type=Path, help="folder of the JSON files (default: results/quick or /full)")
-    add("--workers", type=int, default=2, help="processes side by side")
+    add("--workers", type=_count, default=2, help="processes side by side")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,14 @@ def test_trainings_are_as_long_as_is_asked_and_short_in_all_else(tmp_path):
         assert said["chosen"]["epochs"] == 1
 
 
+@pytest.mark.parametrize("option", ["--epochs", "--seeds", "--workers"])
+def test_a_number_of_none_is_refused(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([option, "0", "--out", str(tmp_path / "out")])
+    assert f"{option}: '0' is not a whole number from 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_settings_do_not_mix_into_a_folder(out):
     with pytest.raises(RobultError, match="holds results with rates"):
         evaluate(dataclasses.replace(GRID, rates=(1e-2,)), out, 1, Console(quiet=True))

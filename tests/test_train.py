@@ -361,12 +361,14 @@ def test_a_sensor_is_turned_whole_by_some_degrees_and_each_window_otherwise():
     x = torch.randn(200, 1, 3, 8).repeat(1, 2, 1, 1)  # two sensors at one place measure the same
     turned = AUGMENTATIONS["rotate"](x.flatten(1, 2), torch.ones(6, 1), noise).unflatten(1, (2, 3))
     torch.testing.assert_close(turned[:, 0], turned[:, 1])
-    torch.testing.assert_close(turned.norm(dim=2), x.norm(dim=2))
-    # Angles between any two samples stay; those between before and after are of each window.
+    # Lengths, angles between any two samples, and handedness stay.
     before, after = x[:, 0], turned[:, 0]
+    torch.testing.assert_close(turned.norm(dim=2), x.norm(dim=2))
     torch.testing.assert_close(
         after.transpose(1, 2) @ after, before.transpose(1, 2) @ before, rtol=1e-4, atol=1e-4
     )
+    volume = torch.linalg.det(before[:, :, :3])
+    torch.testing.assert_close(torch.linalg.det(after[:, :, :3]), volume, rtol=1e-4, atol=1e-4)
     degrees = torch.rad2deg(torch.cosine_similarity(before, after, 1).clamp(-1, 1).acos())
     assert 5 < degrees.median() < 20
     assert degrees.mean(1).std() > 2

@@ -1,8 +1,8 @@
-"""Figures of a result and of differences between results: what the tables of the report hold."""
+"""The report's tables: figures of results and of their differences, and how they are written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,3 +65,22 @@ def area(values: np.ndarray) -> float:
     """Under such a curve, per unit of noise."""
     middles = (values[1:] + values[:-1]) / 2
     return float(middles @ np.diff((0, *NOISE)) / NOISE[-1])
+
+
+def over_seeds(seeds: dict[int, Any], figure: Figure) -> str:
+    """Mean ± standard deviation; of one seed the value."""
+    values = [figure(said) for said in seeds.values()]
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def percent(share: float) -> str:
+    """0.05 → 5 %."""
+    return f"{100 * share:g} %"
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of Markdown, a blank one last."""
+    rule = ["---" if i == 0 else "---:" for i in range(len(names))]
+    return [*(f"| {' | '.join(row)} |" for row in (names, rule, *rows)), ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,15 @@ from train.figures import (
     curve,
     interval,
     mean_of,
+    over_seeds,
+    percent,
+    table,
     verdict,
     worst_of,
 )
-from train.grid import ABLATIONS, COSTS, FEW, MANY, NOISE, QUICK, ROOT, SETTINGS, Grid
-
-OURS = ("robult", "robult-mean", "robult-head")
-USUAL = ("robult", "default")
-"""Rule and variant that a bundle answers by."""
-TITLES = {
-    "unimodal": "best sensor's own network",
-    "late": "supervised late fusion",
-    "early": "early fusion, modality dropout",
-    "gmc": "GMC",
-    "actionmae": "ActionMAE",
-    "shaspec": "ShaSpec",
-    "minirocket": "MiniRocket + ridge, averaged",
-    "robult": "Robult, pool",
-    "robult-mean": "Robult, mean",
-    "robult-head": "Robult, head",
-}
-
-Runs = dict[tuple[str, float, str, str], dict[int, dict[str, Any]]]
-"""(data set, labels, rule, variant) → seed → what one JSON says of the rule."""
+from train.grid import COSTS, FEW, MANY, NOISE, QUICK, ROOT, SETTINGS, Grid
+from train.overview import overview
+from train.runs import OURS, TITLES, USUAL, Runs, read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +52,7 @@ def render(results: Path, out: Path) -> None:
     runs, settings = read(results), msgspec.json.decode((results / SETTINGS).read_bytes())
     pictures = out.parent / out.stem.lower()
     pictures.mkdir(parents=True, exist_ok=True)
-    text = [*_head(results, settings, runs), *_reading(), *_overview(runs)]
+    text = [*_head(results, settings, runs), *_reading(), *overview(runs)]
     text += _by_labels(runs, pictures)
     for dataset, labels in dict.fromkeys((d, n) for d, n, _, _ in runs):
         own = {
@@ -77,7 +63,7 @@ def render(results: Path, out: Path) -> None:
         if not any(rule in own for rule in OURS):
             continue  # of late fusion alone: what `_efficiency` compares with
         picture = f"{dataset.replace('/', '-')}-{labels:g}.png"
-        title = f"{dataset}, {_percent(labels)} of the labels"
+        title = f"{dataset}, {percent(labels)} of the labels"
         plots.draw(own, TITLES, NOISE, title, pictures / picture)
         text += [f"## {title}", "", *_accuracy(own)]
         text += _paired(own)
@@ -91,32 +77,13 @@ def render(results: Path, out: Path) -> None:
     out.write_text("\n".join(text), encoding="utf-8")
 
 
-def read(results: Path) -> Runs:
-    """All cells of a folder, by rule.
-
-    Raises:
-        RobultError: there are none.
-    """
-    runs: Runs = {}
-    for file in sorted(results.glob("*_*.json")):
-        cell = msgspec.json.decode(file.read_bytes())
-        for rule, said in cell["rules"].items():
-            key = (cell["dataset"], cell["labels"], rule, cell["variant"])
-            said["labelled_windows"] = cell["labelled_windows"]
-            runs.setdefault(key, {})[cell["seed"]] = said
-    if not runs:
-        raise RobultError(f"{results} holds no results; make some with python -m train.evaluate")
-    order = list(TITLES)
-    return dict(sorted(runs.items(), key=lambda kv: (*kv[0][:2], order.index(kv[0][2]), kv[0][3])))
-
-
 def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
     seeds: dict[float, set[int]] = {}
     for (_, labels, _, variant), own in runs.items():
         if variant == USUAL[1]:
             seeds.setdefault(labels, set()).add(len(own))
     by_labels = ", ".join(
-        f"{' to '.join(map(str, sorted({min(n), max(n)})))} with {_percent(labels)}"
+        f"{' to '.join(map(str, sorted({min(n), max(n)})))} with {percent(labels)}"
         for labels, n in sorted(seeds.items())
     )
     short = bool(settings["short"])
@@ -168,80 +135,6 @@ def _reading() -> list[str]:
     ]
 
 
-def _overview(runs: Runs) -> list[str]:
-    """The pool against every comparator and against itself without a piece."""
-    rivals = [(rule, "default") for rule in TITLES if rule not in OURS]
-    against, without = [], []
-    for labels in dict.fromkeys(n for _, n, _, _ in runs):
-        pool = _by_dataset(runs, labels, *USUAL)
-        for rule, variant in [*rivals, ("late", "taught")]:
-            if cells := _over_datasets(pool, _by_dataset(runs, labels, rule, variant)):
-                given = ", given Robult's teacher" if variant == "taught" else ""
-                against.append([_percent(labels), TITLES[rule] + given, *cells])
-        for variant in ABLATIONS:
-            if cells := _over_datasets(_by_dataset(runs, labels, USUAL[0], variant), pool):
-                without.append([_percent(labels), variant, *cells])
-    lines = []
-    if against:
-        lines += [
-            "## Over all data sets",
-            "",
-            "Robult's pool less a comparator, averaged over seeds and then paired over data sets,",
-            "with the 95 % t-interval over data sets and on how many of them Robult is better.",
-            "",
-            *_table(["labels", "against", *COLUMNS], against),
-            "ECE, averaged over subsets, seeds and data sets, by share of labels:",
-            "",
-            *_sureness(runs),
-        ]
-    if without:
-        lines += [
-            "What its pieces are worth: the pool without one, or with another, less the pool.",
-            "",
-            *_table(["labels", "variant", *COLUMNS], without),
-        ]
-    return lines
-
-
-def _by_dataset(runs: Runs, labels: float, rule: str, variant: str) -> dict[str, dict[int, Any]]:
-    """Data set → seeds."""
-    return {d: seeds for (d, *kind), seeds in runs.items() if kind == [labels, rule, variant]}
-
-
-def _over_datasets(ours: dict[str, dict[int, Any]], theirs: dict[str, dict[int, Any]]) -> list[str]:
-    """Per figure ours less theirs, paired over data sets; nothing of fewer than two."""
-    cells = []
-    for figure in FIGURES.values():
-        differences = [
-            float(np.mean([figure(seeds[s]) - figure(theirs[dataset][s]) for s in both]))
-            for dataset, seeds in ours.items()
-            if (both := seeds.keys() & theirs.get(dataset, {}).keys())
-        ]
-        if len(differences) > 1:
-            mean, half = interval(differences)
-            better = f"{sum(d > 0 for d in differences)} of {len(differences)}"
-            cells.append(f"{mean:+.3f} ± {half:.3f} ({verdict(mean, half)}, {better})")
-    return cells
-
-
-def _sureness(runs: Runs) -> list[str]:
-    """ECE by share of labels of every method that was judged on all of the pool's data sets."""
-    datasets: dict[float, list[str]] = {}
-    for dataset, labels, rule, variant in runs:
-        if (rule, variant) == USUAL:
-            datasets.setdefault(labels, []).append(dataset)
-    rows = []
-    for rule in TITLES:
-        row = []
-        for labels, names in datasets.items():
-            own = [runs.get((name, labels, rule, USUAL[1]), {}) for name in names]
-            ece = [np.mean([*map(mean_of("ece"), seeds.values())]) for seeds in own if seeds]
-            row.append(f"{np.mean(ece):.3f}" if all(own) else "")
-        if any(row):
-            rows.append([TITLES[rule], *row])
-    return _table(["method", *map(_percent, datasets)], rows)
-
-
 def _by_labels(runs: Runs, pictures: Path) -> list[str]:
     """A picture of all data sets that were learned with several shares of the labels."""
     curves: dict[str, dict[str, dict[float, float]]] = {}
@@ -274,8 +167,8 @@ def _by_labels(runs: Runs, pictures: Path) -> list[str]:
 def _accuracy(own: dict[str, Any]) -> list[str]:
     columns = [*FIGURES.values(), mean_of("balanced_accuracy"), mean_of("macro_f1")]
     names = ["method", *COLUMNS, "balanced, mean", "macro-F1, mean"]
-    rows = [[TITLES[rule], *(_spread(seeds, f) for f in columns)] for rule, seeds in own.items()]
-    return _table(names, rows)
+    rows = [[TITLES[rule], *(over_seeds(seeds, f) for f in columns)] for rule, seeds in own.items()]
+    return table(names, rows)
 
 
 def _paired(own: dict[str, Any]) -> list[str]:
@@ -288,7 +181,7 @@ def _paired(own: dict[str, Any]) -> list[str]:
             mean, half = interval([figure(own[ours][s]) - figure(own[best][s]) for s in both])
             cells = [f"{mean:+.3f} ± {half:.3f}", verdict(mean, half)]
             rows.append([TITLES[ours], name, TITLES[best], *cells])
-    return _table(["", "figure", "best comparator", "difference", ""], rows)
+    return table(["", "figure", "best comparator", "difference", ""], rows)
 
 
 def _efficiency(own: dict[str, Any], many: dict[int, Any]) -> list[str]:
@@ -301,16 +194,16 @@ def _efficiency(own: dict[str, Any], many: dict[int, Any]) -> list[str]:
                 mean, half = interval([figure(own[rule][s]) - figure(many[s]) for s in both])
                 seen = {s: many[s] for s in both}
                 rows.append(
-                    [TITLES[rule], name, _spread(own[rule], figure), _spread(seen, figure),
+                    [TITLES[rule], name, over_seeds(own[rule], figure), over_seeds(seen, figure),
                      f"{mean:+.3f} ± {half:.3f}", verdict(mean, half)]
                 )  # fmt: skip
     if not rows:
         return []
     return [
-        f"Against supervised late fusion with {_percent(MANY)} of the labels, ten times as many:",
+        f"Against supervised late fusion with {percent(MANY)} of the labels, ten times as many:",
         "",
-        *_table(
-            ["", "figure", _percent(FEW), f"late fusion, {_percent(MANY)}", "difference", ""], rows
+        *table(
+            ["", "figure", percent(FEW), f"late fusion, {percent(MANY)}", "difference", ""], rows
         ),
     ]
 
@@ -327,14 +220,14 @@ def _calibration(own: dict[str, Any]) -> list[str]:
     ]
     names = ["method", "ECE, mean", "ECE, worst", "coverage, mean", "coverage, worst", "set size",
              "confidence rises", "unprovoked"]  # fmt: skip
-    rows = [[TITLES[rule], *(_spread(seeds, f) for f in columns)] for rule, seeds in own.items()]
+    rows = [[TITLES[rule], *(over_seeds(seeds, f) for f in columns)] for rule, seeds in own.items()]
     return [
         "Prediction sets promise 90 %. *Confidence rises*: share of cases in which taking a",
         "sensor away makes the answer surer. Where that sensor contradicts the others it should:",
         "there was a reason to doubt (two sensors of two classes, each right four times in five by",
         "itself, do so in 32 % of cases). *Unprovoked*: where it says the same as they do.",
         "",
-        *_table(names, rows),
+        *table(names, rows),
         *_luck(own.get(USUAL[0], {})),
     ]
 
@@ -350,7 +243,7 @@ def _luck(seeds: dict[int, Any]) -> list[str]:
         return []
     lines = [
         f"Luck alone: {TITLES[USUAL[0]]}, right just as often as it says, would show an ECE of",
-        f"{_spread(known, mean_of('ece_floor'))} on so many windows.",
+        f"{over_seeds(known, mean_of('ece_floor'))} on so many windows.",
     ]
     n = np.mean([said["labelled_windows"] for said in known.values()])
     if n >= 1 / (1 - COVERAGE) - 1:  # with fewer a set has to hold every class
@@ -382,7 +275,7 @@ def _noise(own: dict[str, Any]) -> list[str]:
         "is the area under that curve, *effective* what it loses against its clean value, less",
         "what late fusion loses (MultiBench; positive is sturdier than late fusion).",
         "",
-        *_table(names, rows),
+        *table(names, rows),
     ]
 
 
@@ -400,10 +293,10 @@ def _costs(costs: dict[str, Any]) -> list[str]:
         "share nothing that grows: M sensors cost M times this. `python -m train.costs` measures",
         "other data, and `python -m train --budget 60us` picks what fits.",
         "",
-        *_table(["encoder", "parameters", "kFLOP", "us"], branch),
+        *table(["encoder", "parameters", "kFLOP", "us"], branch),
         "Kept at inference with three such sensors, the fusion head included:",
         "",
-        *_table(["width", "parameters"], kept),
+        *table(["width", "parameters"], kept),
     ]
 
 
@@ -425,24 +318,8 @@ def _variants(runs: Runs, dataset: str, labels: float) -> list[str]:
         "Variants, paired difference to the same method as it is: pieces taken out, other",
         "encoders, samples missing in training, and comparators that are given Robult's teacher.",
         "",
-        *_table(["method", "variant", *COLUMNS], rows),
+        *table(["method", "variant", *COLUMNS], rows),
     ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
-
-
-def _spread(seeds: dict[int, Any], figure: Figure) -> str:
-    values = [figure(said) for said in seeds.values()]
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    rule = ["---" if i == 0 else "---:" for i in range(len(names))]
-    return [*(f"| {' | '.join(row)} |" for row in (names, rule, *rows)), ""]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from robult_edge.task import Task
 
 Rows = Sequence[Sequence[float]]
 
+SURE = 0.368
+"""Nats between (.9, .1) and (.1, .9): whoever is less sure of another class does not contradict."""
+
 
 class Reading(msgspec.Struct, frozen=True):
     """The part of a `robult_edge.results.Result` that a task fills in."""
@@ -46,7 +49,7 @@ class Reads(Protocol):
         """Whether answers [B][K] of the alive branches contradict one another."""
 
     def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
-        """Whether an answer [K] is another than that of the others [K]."""
+        """Whether an answer [K] contradicts that of the others [K]."""
 
     def expected(self, here: Measured, full: Measured) -> Expected:
         """What to expect of a subset, and with everything alive."""
@@ -80,7 +83,9 @@ class Classes:
         return divergence(branches) > self._conflict
 
     def differ(self, one: np.ndarray, others: np.ndarray) -> bool:
-        return bool(one.argmax() != others.argmax())
+        if one.argmax() == others.argmax():
+            return False  # as most often, and sooner known
+        return divergence([one.tolist(), others.tolist()]) >= SURE
 
     def expected(self, here: Measured, full: Measured) -> Expected:
         return Expected(accuracy=here.accuracy, full_accuracy=full.accuracy, coverage=here.coverage)

@@ -94,6 +94,24 @@ def test_branches_conflict_where_they_differ_more_than_validation_did() -> None:
         assert not one.conflict([[0.9, 0.1, 0.8]])
 
 
+@pytest.mark.parametrize(
+    ("one", "others", "contradicts"),
+    [
+        ((0.95, 0.05, 0.0), (0.05, 0.95, 0.0), True),
+        ((0.9, 0.1, 0.0), (0.0, 0.1, 0.9), True),
+        ((0.8, 0.2, 0.0), (0.2, 0.8, 0.0), False),
+        ((0.99, 0.01, 0.0), (0.4, 0.6, 0.0), False),
+        ((0.99, 0.005, 0.005), (0.5, 0.25, 0.25), False),
+    ],
+)
+def test_who_is_undecided_contradicts_nobody(
+    one: tuple[float, ...], others: tuple[float, ...], contradicts: bool
+) -> None:
+    classes = READINGS["classification"](MANIFEST)
+    for pair in ((one, others), (others, one)):
+        assert classes.differ(*map(np.array, pair)) is contradicts
+
+
 def test_with_nothing_alive_each_task_has_its_keys_and_nothing_in_them() -> None:
     nothing = {task: reads.nothing for task, reads in READINGS.items()}  # type: ignore[attr-defined]
     assert (nothing["multilabel"].labels, nothing["multilabel"].certain) == ([], [])

@@ -13,7 +13,7 @@ from robult_edge.data import load
 from robult_edge.errors import RobultError
 from robult_edge.nn.checkpoint import load_model, save_tensors
 from train import crossfit, loop
-from train.__main__ import main
+from train.__main__ import hints, main
 from train.augment import AUGMENTATIONS, Noise, augment
 from train.config import TrainConfig
 from train.plan import steps
@@ -48,6 +48,15 @@ def test_plan_keeps_test_groups_out_and_the_budget():
     np.testing.assert_array_equal(plan.windows["s1"], data.windows["s1"][plan.index])
     assert 0.15 < 1 - plan.present.mean() < 0.35
     assert plan.present.any(1).all()
+
+
+def test_axes_that_may_be_turned_are_asked_about():
+    watch = load("watch")
+    assert not [*hints(watch), *hints(load(SMALL))]
+    bare = dataclasses.replace(watch, invariances={"acc": ("jitter",), "gyro": ("rotate",)})
+    assert [hint.rpartition("say ")[2] for hint in hints(bare)] == [
+        'invariant_to = ["jitter", "rotate"]'
+    ]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console = Console(quiet=not distributed.leads())
         try:
             dataset, config = load(options.dataset), _config(options)
+            for hint in hints(dataset):
+                console.print(hint, soft_wrap=True, highlight=False, markup=False)
             if options.budget:
                 config = _within(costs.Budget.parse(options.budget), dataset, config, console)
             info = train(options.dataset, config, options.out, options.resume, console)
@@ -86,6 +88,20 @@ def train(
     save_model(out, fitted.weights, info)
     shutil.rmtree(out / "folds")
     return info
+
+
+def hints(dataset: Dataset) -> Iterator[str]:
+    """What of its sensors its author may not have thought of saying."""
+    for m in dataset.modalities:
+        said = dataset.invariances[m.name]
+        ends = "".join(channel[-1:].lower() for channel in m.channels)
+        axes = m.size is None and ends == "xyz" * (len(ends) // 3)
+        if axes and "rotate" not in said:
+            better = str([*said, "rotate"]).replace("'", '"')
+            yield (
+                f"{m.name}: {', '.join(m.channels)} look like axes; if they may be turned from one "
+                f"group to another, as at another wrist, say invariant_to = {better}"
+            )
 
 
 def _within(

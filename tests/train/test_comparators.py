@@ -134,18 +134,20 @@ def test_shaspec_shares_what_sensors_agree_on(plan, unseen):
 
 def test_early_fusion_without_modality_dropout_collapses_on_a_subset():
     data = load("synthetic:windows=800,modalities=4,groups=8,classes=4,redundant=0.95,unique=0")
-    config = dataclasses.replace(CONFIG, labels=1.0, epochs=10)
-    plan = crossfit.make_plan(data, config)
     rows = np.flatnonzero(data.test)
     windows = {name: w[rows] for name, w in data.windows.items()}
-    right = {}
-    for drop in (False, True):
-        *_, network = neural.train(plan, config, 2, lambda p, c, drop=drop: Early(p, c, drop))
-        said = neural.table(network, windows, data.present[rows]).argmax(2)
-        right[drop] = (said == data.y[rows, None]).mean(0)
-    assert min(right[False][-1], right[True][-1]) > 0.9  # with every sensor alive both are good
-    assert right[False].min() < 0.75
-    assert right[True].min() > 0.85
+    worst: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(3):
+        config = dataclasses.replace(CONFIG, labels=1.0, epochs=10, seed=seed)
+        plan = crossfit.make_plan(data, config)
+        for drop, low in worst.items():
+            *_, network = neural.train(plan, config, 2, lambda p, c, drop=drop: Early(p, c, drop))
+            said = neural.table(network, windows, data.present[rows]).argmax(2)
+            right = (said == data.y[rows, None]).mean(0)
+            assert right[-1] > 0.9  # with every sensor alive both are good
+            low.append(right.min())
+    assert np.mean(worst[False]) < 0.75
+    assert min(worst[True]) > 0.85
 
 
 def test_all_networks_stand_on_the_same_encoders(plan):

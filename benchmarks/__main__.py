@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "reload": ("missed_results", "p99_growth"),
     "soak": ("missed_results", "rss_slope_mb_per_h"),
     "fuzz": ("crashes", "others_changed"),
+    "training": (),
     "gpu": (),
 }
 """The figures to show of each; none named: all that it writes."""

@@ -241,12 +241,19 @@ def test_folds_train_side_by_side_to_the_same_end(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (4, 4), (16, 6)])
+def test_every_model_gets_a_core_as_far_as_there_are_some(monkeypatch, cores, expected):
+    monkeypatch.setattr(crossfit, "cpu_count", lambda: cores)
+    assert crossfit.side_by_side(6, dataclasses.replace(QUICK, workers=0)) == expected
+    assert crossfit.side_by_side(6, dataclasses.replace(QUICK, workers=3)) == 3
+
+
 def test_resume_refuses_other_settings_and_leaves_a_finished_run_alone(tmp_path, capsys):
     command = ["--dataset", SMALL, "--out", str(tmp_path), "--epochs", "1", "--folds", "2"]
-    command += ["--workers", "1", "--width", "16", "--resume"]
-    assert main(command) == 0
+    command += ["--width", "16", "--resume"]
+    assert main([*command, "--workers", "1"]) == 0
     before = (tmp_path / "run.json").read_bytes()
-    assert main(command) == 0
+    assert main([*command, "--workers", "2"]) == 0  # how many train makes no difference
     assert (tmp_path / "run.json").read_bytes() == before
     assert json.loads(before)["seed"] == 0
     capsys.readouterr()

@@ -124,7 +124,7 @@ def _begin(out: Path, source: str, config: TrainConfig, resume: bool) -> bool:
     if resume and settings.exists():
         then, now = msgspec.json.decode(settings.read_bytes()), msgspec.json.decode(asked)
         for name in now:
-            if then.get(name) != now[name]:
+            if name != "workers" and then.get(name) != now[name]:
                 raise RobultError(
                     f"{out} was begun with {name} {then.get(name)!r}, not {now[name]!r}; "
                     "resume with the same settings, or leave out --resume to begin again"
@@ -201,7 +201,7 @@ def _config(options: argparse.Namespace) -> TrainConfig:
         if not 0 <= value <= 1 or (name == "labels" and value == 0):
             raise RobultError(f"--{name} is {value:g}; it must be a share, e.g. 0.05")
     for name in ("epochs", "width", "folds", "workers"):
-        least = 2 if name == "folds" else 1
+        least = {"folds": 2, "workers": 0}.get(name, 1)
         if getattr(options, name) < least:
             raise RobultError(f"--{name} is {getattr(options, name)}; it must be at least {least}")
     given = {
@@ -238,7 +238,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--classifier-input", choices=("z", "zu"), default=default.classifier_input)
     add("--missing", type=float, default=default.missing, help="share of samples to take away")
     add("--device", choices=("auto", "cpu", "cuda"), default=default.device)
-    add("--workers", type=int, default=default.workers, help="processes training side by side")
+    add(
+        "--workers",
+        type=int,
+        default=default.workers,
+        help="processes that train side by side; "
+        "0, the default: one per core, or two on a GPU, and no more than models",
+    )
     add("--resume", action="store_true", help="go on with an interrupted run")
     return parser
 

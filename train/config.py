@@ -37,7 +37,7 @@ class TrainConfig:
         kernel: K of the pseudo positives.
         augment: apply the augmentations that the modalities declare.
         device: "auto", "cpu" or "cuda".
-        workers: processes that train folds side by side.
+        workers: processes that train folds side by side; 0: see `train.crossfit.side_by_side`.
     """
 
     labels: float = 1.0
@@ -66,4 +66,4 @@ class TrainConfig:
     kernel: str = "rbf"
     augment: bool = True
     device: str = "auto"
-    workers: int = 2
+    workers: int = 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from torch import Tensor
 
 from robult_edge import fusion, metrics, subsets
@@ -229,20 +230,21 @@ def _version(package: str) -> str:
 def train_all(
     plan: Plan, config: TrainConfig, out: Path, report: Callable[[Progress], None]
 ) -> None:
-    """Train a model per fold and one on everything: ``config.workers`` side by side.
+    """Train a model per fold and one on everything, `side_by_side`.
 
     Under torchrun one after another, each on all processes: there may be more of them than folds,
     and a batch too large for one is then no hindrance.
     """
     folds = [plan.everything, *plan.folds]
     taught = teach(plan, config) if config.delta else {}
-    if config.workers == 1 or distributed.world() > 1:
+    workers = side_by_side(len(folds), config)
+    if workers == 1 or distributed.world() > 1:
         for fold in folds:
             train_fold(plan, config, fold, out, report, taught.get(fold))
         return
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    with ProcessPoolExecutor(config.workers, context, _start_worker, (queue,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
         jobs = {pool.submit(_work, plan, config, fold, out, taught.get(fold)) for fold in folds}
         while jobs:
             done, jobs = wait(jobs, timeout=0.2)
@@ -250,6 +252,14 @@ def train_all(
                 report(queue.get())
             for job in done:
                 job.result()
+
+
+def side_by_side(models: int, config: TrainConfig) -> int:
+    """How many processes train: as asked, or a core for every model, as far as there are cores.
+
+    Two fill a GPU: networks this small leave it waiting for the next kernel, not computing.
+    """
+    return config.workers or min(models, 2 if pick_device(config.device) == "cuda" else cpu_count())
 
 
 _queue: Any = None

@@ -79,8 +79,9 @@ def train_fold(
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device(pick_device(config.device))
     torch.manual_seed(derived_seed(config.seed, fold, 0))
-    model = distributed.synchronised(build(plan, config)).to(device)
-    averaged = copy.deepcopy(model).eval()
+    model = distributed.synchronised(build(plan, config))
+    averaged = copy.deepcopy(model).eval().to(device)  # copied there, a GRU's weights lie apart
+    model.to(device)
     ema = dict(averaged.state_dict())
     optimiser = optimiser_of(model, config)
     reference = torch.full((len(plan.modalities), 3), torch.nan, device=device)

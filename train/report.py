@@ -173,8 +173,10 @@ def _accuracy(own: dict[str, Any]) -> list[str]:
 
 def _paired(own: dict[str, Any]) -> list[str]:
     rivals = [rule for rule in own if rule not in OURS]
+    if not rivals:
+        return []
     rows = []
-    for ours in (rule for rule in OURS if rule in own and rivals):
+    for ours in (rule for rule in OURS if rule in own):
         for name, figure in FIGURES.items():
             best = max(rivals, key=lambda r: np.mean([figure(s) for s in own[r].values()]))
             both = sorted(own[ours].keys() & own[best].keys())

@@ -14,8 +14,8 @@ import json
 import multiprocessing
 import sys
 import time
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Barrier
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,23 +64,11 @@ def main() -> int:
 
 def steps_a_second(device: str, encoder: str, n: int, epochs: int) -> float:
     """Of ``n`` models that begin together, all of them summed."""
-    context = multiprocessing.get_context("spawn")
-    ready, queue = context.Barrier(n), context.SimpleQueue()
-    processes = [
-        context.Process(target=_train, args=(device, encoder, epochs, ready, queue))
-        for _ in range(n)
-    ]
-    for process in processes:
-        process.start()
-    rates = [queue.get() for _ in processes]
-    for process in processes:
-        process.join()
-    return sum(rates)
+    with ProcessPoolExecutor(n, multiprocessing.get_context("spawn")) as pool:
+        return sum(pool.map(partial(_train, device, encoder), n * [epochs]))
 
 
-def _train(
-    device: str, encoder: str, epochs: int, ready: Barrier, queue: SimpleQueue[float]
-) -> None:
+def _train(device: str, encoder: str, epochs: int) -> float:
     torch.set_num_threads(1)
     dataset = load("watch")
     encoders = {m.name: encoder for m in dataset.modalities}
@@ -88,12 +76,11 @@ def _train(
     plan = crossfit.make_plan(dataset, config)
     taught = np.full((len(plan.y), plan.classes), 1 / plan.classes, np.float32)
     ends: list[float] = []
-    ready.wait()
     with TemporaryDirectory() as scratch:
         loop.train_fold(
             plan, config, 0, Path(scratch), lambda _: ends.append(time.perf_counter()), taught
         )
-    queue.put((epochs - 1) * config.steps / (ends[-1] - ends[0]))
+    return (epochs - 1) * config.steps / (ends[-1] - ends[0])
 
 
 if __name__ == "__main__":

@@ -123,8 +123,9 @@ def _begin(out: Path, source: str, config: TrainConfig, resume: bool) -> bool:
     settings = out / "settings.json"
     if resume and settings.exists():
         then, now = msgspec.json.decode(settings.read_bytes()), msgspec.json.decode(asked)
+        del now["workers"]  # how many train makes no difference
         for name in now:
-            if name != "workers" and then.get(name) != now[name]:
+            if then.get(name) != now[name]:
                 raise RobultError(
                     f"{out} was begun with {name} {then.get(name)!r}, not {now[name]!r}; "
                     "resume with the same settings, or leave out --resume to begin again"

@@ -45,23 +45,9 @@ from train.grid import (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     console = Console()
-    grid, full = QUICK if options.quick else Grid(), Grid()
-    if options.variants:
-        grid = replace(
-            grid, variants=full.variants, missing=full.missing, taught=full.taught,
-            only=tuple(options.variants),
-        )  # fmt: skip
-    grid = replace(
-        grid,
-        datasets=tuple(options.datasets or grid.datasets),
-        methods=tuple(options.methods or grid.methods),
-        labels=tuple(options.labels or grid.labels),
-        seeds=options.seeds or grid.seeds,
-        encoder=options.encoder or grid.encoder,
-        config=replace(grid.config, epochs=options.epochs or grid.config.epochs),
-    )
+    grid = asked(options)
     try:
         out = options.out or ROOT / "results" / ("quick" if options.quick else "full")
         evaluate(grid, out, options.workers, console)
@@ -70,6 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"[red]error:[/] {error}", soft_wrap=True, highlight=False)
         return 2
     return 0
+
+
+def asked(options: argparse.Namespace) -> Grid:
+    """What the command line names."""
+    grid, full = QUICK if options.quick else Grid(), Grid()
+    if options.variants:
+        grid = replace(
+            grid, variants=full.variants, missing=full.missing, taught=full.taught,
+            only=tuple(options.variants),
+        )  # fmt: skip
+    return replace(
+        grid,
+        datasets=tuple(options.datasets or grid.datasets),
+        methods=tuple(options.methods or grid.methods),
+        labels=tuple(options.labels or grid.labels),
+        seeds=options.seeds or grid.seeds,
+        encoder=options.encoder or grid.encoder,
+        config=replace(grid.config, epochs=options.epochs or grid.config.epochs),
+    )
 
 
 def evaluate(grid: Grid, out: Path, workers: int, console: Console) -> None:
@@ -199,7 +204,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # cells share the cores
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train.evaluate",
         description="Robult and its comparators on the same splits, encoders, labels and search.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from robult_edge.errors import RobultError
 from train import plots
+from train.asked import command, grid_of
 from train.comparators.shape import COVERAGE
 from train.figures import (
     COLUMNS,
@@ -28,9 +30,9 @@ from train.figures import (
     verdict,
     worst_of,
 )
-from train.grid import COSTS, FEW, MANY, NOISE, QUICK, ROOT, SETTINGS, Grid
+from train.grid import COSTS, FEW, MANY, NOISE, ROOT, SETTINGS, Grid
 from train.overview import overview
-from train.runs import OURS, TITLES, USUAL, Runs, read
+from train.runs import OURS, TITLES, USUAL, Runs, cells, read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +54,7 @@ def render(results: Path, out: Path) -> None:
     runs, settings = read(results), msgspec.json.decode((results / SETTINGS).read_bytes())
     pictures = out.parent / out.stem.lower()
     pictures.mkdir(parents=True, exist_ok=True)
-    text = [*_head(results, settings, runs), *_reading(), *overview(runs)]
+    text = [*_head(results, out, settings, runs), *_reading(), *overview(runs)]
     text += _by_labels(runs, pictures)
     for dataset, labels in dict.fromkeys((d, n) for d, n, _, _ in runs):
         own = {
@@ -77,7 +79,7 @@ def render(results: Path, out: Path) -> None:
     out.write_text("\n".join(text), encoding="utf-8")
 
 
-def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
+def _head(results: Path, out: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
     seeds: dict[float, set[int]] = {}
     for (_, labels, _, variant), own in runs.items():
         if variant == USUAL[1]:
@@ -86,15 +88,21 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
         f"{' to '.join(map(str, sorted({min(n), max(n)})))} with {percent(labels)}"
         for labels, n in sorted(seeds.items())
     )
-    short = bool(settings["short"])
-    form = QUICK if short else Grid()
-    command = f"python -m train.evaluate{' --quick' if short else ''}"
-    if settings["encoder"] != form.encoder:
-        command += f" --encoder {settings['encoder']}"
-    if settings["epochs"] != form.config.epochs:
-        command += f" --epochs {settings['epochs']}"
+    there, short = cells(results), bool(settings["short"])
+    grid = grid_of(there, settings)
+    whole = set(grid.cells())
     rates = ", ".join(f"{rate:g}" for rate in settings["rates"])
-    lines = ["# Results", "", f"Made by `{command}` and `python -m train.report {results}`."]
+    lines = [
+        "# Results",
+        "",
+        "```text",
+        command(grid, settings, _seen(results)),
+        f"python -m train.report {_seen(results)} --out {_seen(out)}",
+        "```",
+        "",
+        f"made this page. It holds {len(there & whole)} of the {len(whole)} trainings that the",
+        "first line names.",
+    ]
     if short:
         steps, full = settings["epochs"] * settings["steps"], Grid().config
         lines += [
@@ -103,14 +111,6 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
             "ones set networks back against MiniRocket and ridge, whose fit is a formula. It shows",
             "that the machinery works and which way things lean; it does not settle who is best.",
         ]
-        usual = {(cell.dataset, cell.labels, cell.variant) for cell in QUICK.cells()}
-        if {(dataset, labels, variant) for dataset, labels, _, variant in runs} - usual:
-            lines.append(
-                "More was asked for with `--datasets`, `--labels`, `--seeds` and `--variants`."
-            )
-    else:
-        done, whole = len(list(results.glob("*_*.json"))), len(Grid().cells())
-        lines.append(f"It holds {done} of the full form's {whole} trainings.")
     lines += [
         f"Seeds, each with test groups of its own: {by_labels} of the labels; "
         f"{settings['folds']} folds; at most {settings['epochs']} epochs of {settings['steps']} "
@@ -119,6 +119,11 @@ def _head(results: Path, settings: dict[str, Any], runs: Runs) -> list[str]:
         "",
     ]
     return lines
+
+
+def _seen(path: Path) -> str:
+    """From the repository's root."""
+    return os.path.relpath(path, ROOT)
 
 
 def _reading() -> list[str]:

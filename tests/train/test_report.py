@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robult_edge.errors import RobultError
-from train import figures, report
+from train import evaluate, figures, report, runs
 
 LEVELS = [f"{level:g}" for level in report.NOISE]
 
@@ -61,7 +61,8 @@ def results(tmp_path):
 def test_tables_hold_what_the_json_says(results, tmp_path):
     report.render(results, tmp_path / "docs" / "RESULTS.md")
     text = (tmp_path / "docs" / "RESULTS.md").read_text()
-    assert text.splitlines()[2].startswith("Made by `python -m train.evaluate --quick`")
+    assert text.startswith("# Results\n\n```text\npython -m train.evaluate --quick")
+    assert "It holds 15 of the 15 trainings" in text
     assert "short form" in text
     assert ": 3 with 5 %, 3 with 50 % of the labels;" in text
     # Robult: means .6, .62, .61; worst .5, .52, .51; all alive .7, .72, .71.
@@ -78,18 +79,24 @@ def test_tables_hold_what_the_json_says(results, tmp_path):
     assert (tmp_path / "docs" / "results" / "d-0.05.png").stat().st_size > 10_000
 
 
-def test_the_command_that_made_it_is_named_with_what_it_was_asked(results, tmp_path):
+def test_a_page_names_the_command_that_makes_it(results, tmp_path):
     settings = {"short": True, "rates": [0.001], "folds": 3, "steps": 20}
-    for epochs, encoder, said in (
-        (8, "conv1d", ""),
-        (30, "rocket", " --encoder rocket --epochs 30"),
-    ):
+    for epochs, encoder in ((8, "conv1d"), (30, "rocket")):
         settings |= {"epochs": epochs, "encoder": encoder}
         (results / "settings.json").write_text(json.dumps(settings))
         report.render(results, tmp_path / "RESULTS.md")
-        text = (tmp_path / "RESULTS.md").read_text()
-        assert f"`python -m train.evaluate --quick{said}`" in text
-        assert f"\n{20 * epochs} steps at most" in text
+        made, rendered = (tmp_path / "RESULTS.md").read_text().splitlines()[3:5]
+        grid = evaluate.asked(evaluate.command_line().parse_args(made.split()[3:]))
+        assert (grid.encoder, grid.config.epochs) == (encoder, epochs)
+        assert set(grid.cells()) == runs.cells(results)
+        assert rendered.startswith("python -m train.report ")
+        assert f"\n{20 * epochs} steps at most" in (tmp_path / "RESULTS.md").read_text()
+
+
+def test_a_page_says_how_much_is_still_to_be_trained(results, tmp_path):
+    (results / "d_0.05_1_gmc_default.json").unlink()
+    report.render(results, tmp_path / "RESULTS.md")
+    assert "It holds 14 of the 15 trainings" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_how_much_is_luck_is_said_where_it_is_known(results, tmp_path):
@@ -175,10 +182,11 @@ def test_one_share_of_labels_makes_no_such_picture(results, tmp_path):
 
 
 def test_the_same_json_gives_the_same_report(results, tmp_path):
-    for name in ("one", "two"):
-        report.render(results, tmp_path / name / "RESULTS.md")
-    for file in ("RESULTS.md", "results/d-0.05.png"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    page, picture = tmp_path / "RESULTS.md", tmp_path / "results" / "d-0.05.png"
+    report.render(results, page)
+    first = page.read_bytes(), picture.read_bytes()
+    report.render(results, page)
+    assert (page.read_bytes(), picture.read_bytes()) == first
 
 
 @pytest.mark.parametrize(

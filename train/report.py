@@ -100,7 +100,7 @@ def _head(results: Path, out: Path, settings: dict[str, Any], runs: Runs) -> lis
         f"python -m train.report {_seen(results)} --out {_seen(out)}",
         "```",
         "",
-        f"made this page. It holds {len(there & whole)} of the {len(whole)} trainings that the",
+        f"made this page, which holds {len(there & whole)} of the {len(whole)} trainings that the",
         "first line names.",
     ]
     if short:

@@ -62,7 +62,7 @@ def test_tables_hold_what_the_json_says(results, tmp_path):
     report.render(results, tmp_path / "docs" / "RESULTS.md")
     text = (tmp_path / "docs" / "RESULTS.md").read_text()
     assert text.startswith("# Results\n\n```text\npython -m train.evaluate --quick")
-    assert "It holds 15 of the 15 trainings" in text
+    assert "which holds 15 of the 15 trainings" in text
     assert "short form" in text
     assert ": 3 with 5 %, 3 with 50 % of the labels;" in text
     # Robult: means .6, .62, .61; worst .5, .52, .51; all alive .7, .72, .71.
@@ -96,7 +96,7 @@ def test_a_page_names_the_command_that_makes_it(results, tmp_path):
 def test_a_page_says_how_much_is_still_to_be_trained(results, tmp_path):
     (results / "d_0.05_1_gmc_default.json").unlink()
     report.render(results, tmp_path / "RESULTS.md")
-    assert "It holds 14 of the 15 trainings" in (tmp_path / "RESULTS.md").read_text()
+    assert "which holds 14 of the 15 trainings" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_how_much_is_luck_is_said_where_it_is_known(results, tmp_path):

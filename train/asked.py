@@ -27,12 +27,8 @@ def grid_of(cells: Iterable[Cell], settings: dict[str, Any]) -> Grid:
     )
     if cells <= set(grid.cells()):
         return grid
-    full = Grid()
-    usual = list(dict.fromkeys(cell.variant for cell in replace(full, seeds=1).cells()))
-    only = _ordered({c.variant for c in cells}, usual)
-    return replace(
-        grid, variants=full.variants, missing=full.missing, taught=full.taught, only=only
-    )
+    usual = dict.fromkeys(cell.variant for cell in Grid(seeds=1).asked_for(()).cells())
+    return grid.asked_for(_ordered({c.variant for c in cells}, list(usual)))
 
 
 def command(grid: Grid, settings: dict[str, Any], out: str) -> str:

@@ -35,6 +35,7 @@ from train.grid import (
     QUICK,
     ROOT,
     SETTINGS,
+    VARIANTS,
     Cell,
     Grid,
     changes,
@@ -60,12 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def asked(options: argparse.Namespace) -> Grid:
     """What the command line names."""
-    grid, full = QUICK if options.quick else Grid(), Grid()
+    grid = QUICK if options.quick else Grid()
     if options.variants:
-        grid = replace(
-            grid, variants=full.variants, missing=full.missing, taught=full.taught,
-            only=tuple(options.variants),
-        )  # fmt: skip
+        grid = grid.asked_for(tuple(options.variants))
     return replace(
         grid,
         datasets=tuple(options.datasets or grid.datasets),
@@ -219,8 +217,8 @@ def command_line() -> argparse.ArgumentParser:
         "--variants",
         nargs="+",
         metavar="NAME",
-        choices=sorted({c.variant for c in Grid(seeds=1).cells()}),
-        help="these alone: default, taught, " + ", ".join(Grid().variants) + ", missing=<share>",
+        choices=sorted({c.variant for c in Grid(seeds=1).asked_for(()).cells()}),
+        help="these alone: default, taught, " + ", ".join(VARIANTS) + ", missing=<share>",
     )
     add("--encoder", choices=ENCODERS, help="of all methods, wherever it suits the windows")
     add("--epochs", type=_count, help="of a training, at most")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 """Variants of Robult by what they change; the fusion rule is varied in every run anyway."""
 ENCODERS = ("rocket", "conv1d", "gru", "transformer", "mlp")
 """The default of long windows, and others."""
+VARIANTS = (*ABLATIONS, *(f"encoder={name}" for name in ENCODERS))
 MISSING = (0.3, 0.6, 0.9)
 MANY = 0.5
 """Share of the labels with which supervised late fusion is set against Robult with ``FEW``."""
@@ -101,13 +102,18 @@ class Grid:
     methods: tuple[str, ...] = METHODS
     labels: tuple[float, ...] = (0.01, 0.05, 0.2, 1.0)
     seeds: int = 5
-    variants: tuple[str, ...] = (*ABLATIONS, *(f"encoder={name}" for name in ENCODERS[1:]))
+    variants: tuple[str, ...] = tuple(v for v in VARIANTS if v != f"encoder={ENCODERS[0]}")
     missing: tuple[str, ...] = METHODS
     taught: tuple[str, ...] = ("supervised", "early", "gmc", "actionmae", "shaspec")
     only: tuple[str, ...] = ()
     encoder: str = ""
     rates: tuple[float, ...] = (5e-4, 2e-3)
     config: TrainConfig = field(default_factory=lambda: TrainConfig(workers=1, device="cpu"))
+
+    def asked_for(self, only: tuple[str, ...]) -> Grid:
+        """The same with these variants, whichever it has itself."""
+        full = Grid()
+        return replace(self, variants=VARIANTS, missing=full.missing, taught=full.taught, only=only)
 
     def cells(self) -> list[Cell]:
         """All of it, seed by seed, so that an unfinished evaluation is a smaller one."""

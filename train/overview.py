@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from train.figures import COLUMNS, FIGURES, interval, mean_of, percent, table, verdict
-from train.grid import ABLATIONS
+from train.grid import VARIANTS
 from train.runs import OURS, TITLES, USUAL, Runs
 
 
@@ -21,7 +21,7 @@ def overview(runs: Runs) -> list[str]:
             if cells := _over_datasets(pool, _by_dataset(runs, labels, rule, variant)):
                 given = ", given Robult's teacher" if variant == "taught" else ""
                 against.append([percent(labels), TITLES[rule] + given, *cells])
-        for variant in ABLATIONS:
+        for variant in VARIANTS:
             if cells := _over_datasets(_by_dataset(runs, labels, USUAL[0], variant), pool):
                 without.append([percent(labels), variant, *cells])
     lines = []

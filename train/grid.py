@@ -35,6 +35,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no-L_lb": {"lambda_l": 0.0},
     "no-L_PU": {"alpha": 0.0},
     "no-L_distil": {"delta": 0.0},
+    "no-L_distil,L_PU": {"delta": 0.0, "alpha": 0.0},
     "no-augmentation": {"augment": False},
     "kernel=l1": {"kernel": "l1"},
     "kernel=l2": {"kernel": "l2"},

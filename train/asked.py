@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,7 +35,7 @@ def grid_of(cells: Iterable[Cell], settings: dict[str, Any]) -> Grid:
 def command(grid: Grid, settings: dict[str, Any], out: str) -> str:
     """The line that makes ``grid``'s cells in ``out``, in the repository's root."""
     form = _form(settings)
-    words = ["python -m train.evaluate", *(["--quick"] if settings["short"] else [])]
+    words = ["python", "-m", "train.evaluate", *(["--quick"] if settings["short"] else [])]
     for name, now, usual in (
         ("datasets", grid.datasets, form.datasets),
         ("methods", grid.methods, form.methods),
@@ -46,7 +47,7 @@ def command(grid: Grid, settings: dict[str, Any], out: str) -> str:
     ):
         if now != usual:
             words += [f"--{name}", *(f"{v:g}" if isinstance(v, float) else str(v) for v in now)]
-    return " ".join([*words, "--out", out])
+    return shlex.join([*words, "--out", out])
 
 
 def _form(settings: dict[str, Any]) -> Grid:

@@ -28,8 +28,8 @@ def grid_of(cells: Iterable[Cell], settings: dict[str, Any]) -> Grid:
     )
     if cells <= set(grid.cells()):
         return grid
-    usual = dict.fromkeys(cell.variant for cell in Grid(seeds=1).asked_for(()).cells())
-    return grid.asked_for(_ordered({c.variant for c in cells}, list(usual)))
+    usual = dict.fromkeys(cell.variant for cell in Grid(seeds=1).with_variants(()).cells())
+    return grid.with_variants(_ordered({c.variant for c in cells}, list(usual)))
 
 
 def command(grid: Grid, settings: dict[str, Any], out: str) -> str:

@@ -63,7 +63,7 @@ def asked(options: argparse.Namespace) -> Grid:
     """What the command line names."""
     grid = QUICK if options.quick else Grid()
     if options.variants:
-        grid = grid.asked_for(tuple(options.variants))
+        grid = grid.with_variants(tuple(options.variants))
     return replace(
         grid,
         datasets=tuple(options.datasets or grid.datasets),
@@ -217,7 +217,7 @@ def command_line() -> argparse.ArgumentParser:
         "--variants",
         nargs="+",
         metavar="NAME",
-        choices=sorted({c.variant for c in Grid(seeds=1).asked_for(()).cells()}),
+        choices=sorted({c.variant for c in Grid(seeds=1).with_variants(()).cells()}),
         help="these alone: default, taught, " + ", ".join(VARIANTS) + ", missing=<share>",
     )
     add("--encoder", choices=ENCODERS, help="of all methods, wherever it suits the windows")

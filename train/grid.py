@@ -111,7 +111,7 @@ class Grid:
     rates: tuple[float, ...] = (5e-4, 2e-3)
     config: TrainConfig = field(default_factory=lambda: TrainConfig(workers=1, device="cpu"))
 
-    def asked_for(self, only: tuple[str, ...]) -> Grid:
+    def with_variants(self, only: tuple[str, ...]) -> Grid:
         """The same with these variants, whichever it has itself."""
         full = Grid()
         return replace(self, variants=VARIANTS, missing=full.missing, taught=full.taught, only=only)

@@ -121,6 +121,8 @@ def test_data_file_is_looked_up_in_robult_data(mine, tmp_path_factory, monkeypat
         ("rate_hz = 10.0", "rate_hz = -1", "modality.acc.rate_hz is -1"),
         ("rate_hz = 10.0", "rate_hz = 20.0", r"dataset\.toml: modalities hop apart"),
         ('["x", "y"]', '["x"]', r"modality.acc.array is 'acc'.*\(6, 1, 8\).*\(6, 2, 8\)"),
+        ('["x", "y"]', "0", "modality.acc.channels is 0.*names, or how many"),
+        ('["x", "y"]', "2.5", "modality.acc.channels is 2.5"),
         ('array = "fill"', 'array = "full"', "modality.level.array is 'full'.*fill"),
         ('array = "fill"', 'colour = "red"', "modality.level.colour is 'red'.*left out"),
         ('form = "windows"', 'form = "images"', "form is 'images'"),
@@ -149,6 +151,12 @@ def test_a_bad_toml_names_file_field_and_value(mine, old, new, said):
     with pytest.raises(SpecError, match=said) as caught:
         load(str(mine))
     assert "\n" not in str(caught.value)
+
+
+def test_channels_may_be_counted_instead_of_named(mine):
+    toml = mine / "dataset.toml"
+    toml.write_text(TOML.replace('["x", "y"]', "2", 1), encoding="utf-8")
+    assert load(str(mine)).modalities[0].channels == ("acc0", "acc1")
 
 
 def test_a_source_that_is_nothing_says_what_could_be_given():

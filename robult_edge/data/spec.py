@@ -13,7 +13,7 @@ Ready windows, one array per modality ([N, C, T], [N, C] or [N, C, H, W]) and on
 
     [modality.temperature]
     array = "temperature"             # default: the modality's name
-    channels = ["TS1", "TS2"]
+    channels = ["TS1", "TS2"]         # or how many: 240
     unit = "°C"
     rate_hz = 1.0
     window = 60                       # samples; 1 for a vector or an image
@@ -76,7 +76,7 @@ Invariance = Literal["jitter", "scale", "shift", "rotate", "flip", "crop"]
 
 
 class _Modality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    channels: tuple[str, ...]
+    channels: tuple[str, ...] | int
     unit: str
     rate_hz: float
     window: int
@@ -229,7 +229,12 @@ class _Reader:
                     spec.hop_s,
                     f"a whole number of samples at modality.{name}.rate_hz {table.rate_hz:g}",
                 )
-        n = len(table.channels)
+        channels = table.channels
+        if isinstance(channels, int):
+            if channels < 1:
+                self.refuse(f"modality.{name}.channels", channels, "names, or how many: at least 1")
+            channels = tuple(f"{name}{i}" for i in range(channels))
+        n = len(channels)
         kind = "an image" if table.size else f"a time series of {n} channels"
         fit = ["jitter", "scale", *(["flip", "crop"] if table.size else ["shift"])]
         if not table.size and n % 3 == 0:  # axes x, y, z
@@ -246,7 +251,7 @@ class _Reader:
         try:
             return ModalitySpec(
                 name=name,
-                channels=table.channels,
+                channels=channels,
                 unit=table.unit,
                 rate_hz=table.rate_hz,
                 window=table.window,

@@ -31,6 +31,8 @@ from runtime.clock import Clock, SystemClock
 
 LEAD_S = 2.0
 """Real time between the start of the processes and the first sample, so that all are connected."""
+SHOWN = 8
+"""Rigs named at the start."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,10 +59,10 @@ def conduct(args: argparse.Namespace) -> int:
     lead_ns = int(LEAD_S * 1e9 * args.speed)
     start_ns = args.start_ns or ((clock.now_ns() + lead_ns) // hop_ns + 1) * hop_ns
     seconds = args.seconds or max(p.hops for p in plays) * hop_ns / 1e9
+    rigs = ", ".join(p.source for p in plays[:SHOWN])
+    more = f" and {len(plays) - SHOWN} more" if len(plays) > SHOWN else ""
     print(
-        f"playing {dataset.name} ({', '.join(p.source for p in plays)}) for {seconds:.0f} s "
-        f"at {args.speed:g}×",
-        flush=True,
+        f"playing {dataset.name} ({rigs}{more}) for {seconds:.0f} s at {args.speed:g}×", flush=True
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     running: dict[str, subprocess.Popen[bytes]] = {}

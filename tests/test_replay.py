@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,19 @@ def test_only_held_out_groups_are_played() -> None:
 
 def test_where_nothing_is_held_out_every_group_is_played() -> None:
     assert [p.source for p in replays(dataset(FIRST, SECOND, OTHER))] == ["anna", "bert"]
+
+
+def test_recordings_are_gone_through_once_however_many_groups() -> None:
+    class Counted(list[Recording]):
+        times = 0
+
+        def __iter__(self) -> Iterator[Recording]:
+            self.times += 1
+            return super().__iter__()
+
+    recordings = Counted([FIRST, SECOND, OTHER])
+    replays(replace(dataset(FIRST, SECOND, OTHER), recordings=recordings))
+    assert recordings.times == 1
 
 
 def test_recordings_are_laid_end_to_end_and_cut_to_whole_hops(anna: Replay) -> None:

@@ -76,10 +76,12 @@ def replays(dataset: Dataset, rigs: int = 1) -> tuple[Replay, ...]:
         dataset: whose recordings.
         rigs: rigs per group, among which its recordings are dealt out.
     """
-    groups = dataset.test_groups or tuple(dict.fromkeys(r.group for r in dataset.recordings))
+    recordings: dict[str, list[Recording]] = {}
+    for recording in dataset.recordings:
+        recordings.setdefault(recording.group, []).append(recording)
     found = []
-    for group in groups:
-        mine = [r for r in dataset.recordings if r.group == group]
+    for group in dataset.test_groups or recordings:
+        mine = recordings[group]
         for i in range(min(rigs, len(mine))):
             source = group if rigs == 1 else f"{group}-{i + 1}"
             found.append(_replay(source, dataset.modalities, mine[i::rigs]))

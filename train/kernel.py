@@ -2,7 +2,8 @@
 
 MiniRocket's kernels sum to zero: what they see is a series' shape, not where it lies. Levels are
 features of their own, and of a sensor whose windows are flat they are what there is to see. Both
-are of what differs from windows' usual course, where they have one. Sensors' products are summed,
+are of what differs from windows' usual course, where they have one. Of a vector or an image the
+shape is what a Gaussian kernel sees, and the levels are its values. Sensors' products are summed,
 and those of every two multiplied: windows are alike in what lies between two sensors if they are
 alike, or both unlike, in each.
 """
@@ -14,6 +15,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.spatial.distance import pdist
 
 from robult_edge.course import course
 from robult_edge.modality import ModalitySpec
@@ -21,6 +23,7 @@ from robult_edge.nn.minirocket import LENGTH, MiniRocket
 from train.plan import FITTED_TO, Plan
 
 FEATURES = 84 * 24
+FOURIER = 1024
 SOFTNESS = 0.05
 """Of the count of features, a fifth of an encoder's: details show that a wider one blurs, and no
 noise is met here but the training windows' own."""
@@ -100,9 +103,9 @@ class Kernel:
 
 
 def by_shape(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
-    """Of a series MiniRocket's features; of anything else the values."""
+    """Of a series MiniRocket's features; of anything else Fourier's."""
     if not _series(spec, some):
-        return partial(_values, spec)
+        return _fourier(spec, some, rng)
     unusual = _unusual(spec, some)
     rocket = MiniRocket(len(spec.channels), spec.window, FEATURES, SOFTNESS)
     rocket.fit(torch.from_numpy(unusual(some)), rng)
@@ -113,6 +116,22 @@ def by_shape(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> 
             return torch.cat([rocket(part) for part in parts]).numpy()
 
     return features
+
+
+def _fourier(spec: ModalitySpec, some: np.ndarray, rng: np.random.Generator) -> Features:
+    """Random ones of the kernel exp(−d² / median d²) (Rahimi & Recht 2007), less their means."""
+    x = _values(spec, some)
+    apart = pdist(x, "sqeuclidean")
+    apart = apart[apart > 0]  # of a switch nearly all windows are the same
+    width = np.median(apart) if len(apart) else 1.0
+    frequencies = rng.normal(0, np.sqrt(2 / width), (x.shape[1], FOURIER)).astype(np.float32)
+    phases = rng.uniform(0, 2 * np.pi, FOURIER).astype(np.float32)
+
+    def waves(x: np.ndarray) -> np.ndarray:
+        return np.sqrt(2, dtype=np.float32) * np.cos(x @ frequencies + phases)
+
+    mean = waves(x).mean(0) if len(x) else np.float32(0)
+    return lambda x: waves(_values(spec, x)) - mean
 
 
 def by_level(spec: ModalitySpec, some: np.ndarray) -> Features:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist, squareform
 from sklearn.kernel_ridge import KernelRidge
 
 from robult_edge import fusion
 from robult_edge.data import load
 from train.config import TrainConfig
 from train.crossfit import make_plan
-from train.kernel import Kernel
+from train.kernel import Kernel, _values
 from train.plan import Plan
 from train.teacher import PENALTIES, STRENGTHS, VIEWS, drawn_at_random, ridge, teach
 
@@ -293,7 +295,8 @@ def test_to_look_between_sensors_where_nothing_lies_costs_next_to_nothing(
         assert right(plan, said[fold], ~plan.known) > alone - 0.02
 
 
-def test_products_of_pairs_are_those_of_every_two_sensors() -> None:
+def test_products_of_pairs_are_those_of_every_two_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.kernel._fourier", lambda spec, some, rng: partial(_values, spec))
     three = make_plan(load("synthetic:windows=80,groups=8,classes=2"), replace(CONFIG, labels=1.0))
     three = of_values(three)
     rows = np.arange(20)
@@ -307,6 +310,40 @@ def test_products_of_pairs_are_those_of_every_two_sensors() -> None:
     np.testing.assert_allclose(pairs, 3 * (a * b + a * c + b * c), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(shapes, natural)
     np.testing.assert_array_equal(levels, natural)
+
+
+def test_of_a_vector_it_sees_what_a_gaussian_kernel_does(plan: Plan) -> None:
+    m, w, rows = plan.modalities[0], plan.windows["s0"], np.arange(100)
+    one = replace(plan, modalities=(m,), windows={"s0": w}, present=plan.present[:, :1])
+    _, _, shapes, levels = Kernel(of_values(one), rows, np.random.default_rng(0)).among()
+    assert m.stats is not None
+    x = (w[rows, :, 0] - m.stats.mean) / m.stats.std
+    np.testing.assert_allclose(levels, x @ x.T / x.shape[1], rtol=1e-4, atol=1e-6)
+    apart = pdist(x, "sqeuclidean")
+    gaussian = np.exp(-squareform(apart) / np.median(apart))
+    for k in (shapes, gaussian):  # which is 0 in the middle is for the drawn windows to say
+        k -= k.mean(0) + k.mean(1)[:, None] - k.mean()
+    np.testing.assert_allclose(shapes, gaussian, atol=0.15)
+
+
+@pytest.mark.parametrize("of", [40, 2])
+def test_a_vector_that_hardly_moves_is_looked_at_too(plan: Plan, of: int) -> None:
+    windows = {name: np.zeros_like(w) for name, w in plan.windows.items()}
+    windows["s0"][::of] = 1  # a switch, seldom or often on
+    switches = of_values(replace(plan, windows=windows))
+    assert np.isfinite(teach(switches, CONFIG)[2]).all()
+
+
+def test_rings_in_a_vector_are_told_apart(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    n = len(plan.y)
+    angle, radius = rng.uniform(0, 2 * np.pi, n), 1 + plan.y + rng.normal(0, 0.2, n)
+    windows = {name: rng.normal(size=w.shape) for name, w in plan.windows.items()}
+    windows["s0"][:, :2, 0] = np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None]
+    rings = of_values(replace(plan, windows=windows))
+    seen = right(rings, teach(rings, CONFIG)[2], ~plan.known)
+    monkeypatch.setattr("train.kernel._fourier", lambda spec, some, rng: partial(_values, spec))
+    assert seen > right(rings, teach(rings, CONFIG)[2], ~plan.known) + 0.2
 
 
 def test_to_a_sensor_of_flat_windows_its_levels_are_natural(plan: Plan) -> None:

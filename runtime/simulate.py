@@ -30,7 +30,8 @@ from robult_edge.frames import SensorPublisher
 from runtime.clock import Clock, SystemClock
 
 LEAD_S = 2.0
-"""Real time between the start of the processes and the first sample, so that all are connected."""
+"""Real time between the start of the processes and the first sample, so that all are connected,
+beside twice what loading takes here: they all do the same, at once."""
 SHOWN = 8
 """Rigs named at the start."""
 
@@ -51,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def conduct(args: argparse.Namespace) -> int:
     """Start one process per sensor, and kill and restart them on schedule."""
+    begun_s = time.monotonic()
     dataset = data.load(args.dataset)
     faults = inject.parse(args.fault, [m.name for m in dataset.modalities])
     plays = replays(dataset, args.rigs)
+    lead_s = LEAD_S + 2 * (time.monotonic() - begun_s)
     clock = SystemClock(args.speed)
     hop_ns = round(dataset.modalities[0].hop_s * 1e9)
-    lead_ns = int(LEAD_S * 1e9 * args.speed)
+    lead_ns = int(lead_s * 1e9 * args.speed)
     start_ns = args.start_ns or ((clock.now_ns() + lead_ns) // hop_ns + 1) * hop_ns
     seconds = args.seconds or max(p.hops for p in plays) * hop_ns / 1e9
     rigs = ", ".join(p.source for p in plays[:SHOWN])
@@ -81,13 +84,14 @@ def conduct(args: argparse.Namespace) -> int:
                     running[m.name] = _start_sensor(args, m.name, start_ns, seconds)
                     print(f"{now_s:7.2f} s  {m.name} started", flush=True)
             time.sleep(0.01)
-        for process in running.values():
-            process.wait(timeout=10)
+        failed = [name for name, process in running.items() if process.wait(timeout=10) > 0]
     finally:
         for process in running.values():
             process.kill()
             process.wait()
-    return 0
+    if failed:
+        print(f"runtime.simulate: {', '.join(failed)} failed; see above", file=sys.stderr)
+    return int(bool(failed))
 
 
 def sensor(args: argparse.Namespace) -> int:

@@ -30,6 +30,12 @@ def test_what_makes_no_sense_ends_with_two_and_one_sentence(
     assert error.count("\n") == 1
 
 
+def test_sensors_that_fail_are_named_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+    source = "synthetic:windows=40,groups=4,modalities=2"
+    assert simulate.main(["--dataset", source, "--seconds", "1", "--curve-keys", "nowhere"]) == 1
+    assert capfd.readouterr().err.endswith("runtime.simulate: s0, s1 failed; see above\n")
+
+
 START_NS = 1_700_000_000_000_000_000
 SPEC = ModalitySpec(
     name="acc", channels=("x",), unit="g", rate_hz=10.0, window=4, hop=4, timeout_s=1.0

@@ -15,6 +15,7 @@ from train.comparators.actionmae import ActionMae
 from train.comparators.early import Early
 from train.comparators.gmc import Gmc
 from train.comparators.methods import METHODS
+from train.comparators.ridge import averaged
 from train.comparators.shaspec import ShaSpec
 from train.config import TrainConfig
 
@@ -175,3 +176,8 @@ def test_a_taught_comparator_learns_from_the_teacher_and_from_no_hidden_label(pl
     np.testing.assert_array_equal(one, two)
     alone = neural.fit(plan, dataclasses.replace(config, delta=0.0), (4e-3,), Early).oof
     assert not np.array_equal(one, alone)
+
+
+def test_what_every_sensor_rules_out_has_a_finite_logarithm():
+    sure = np.array([[[0.0, 2000.0], [0.0, 2000.0]]])
+    assert np.isfinite(averaged(sure)).all()

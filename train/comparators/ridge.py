@@ -78,7 +78,8 @@ def averaged(y_hat: np.ndarray) -> np.ndarray:
     """log mean_i softmax(ŷ_i) over every subset: [n, M, K] → [n, 2^M − 1, K]."""
     p = fusion.softmax(y_hat)
     masks = subsets.all_subsets(y_hat.shape[1])
-    return np.log(np.stack([p[:, subsets.members(mask)].mean(1) for mask in masks], 1))
+    means = np.stack([p[:, subsets.members(mask)].mean(1) for mask in masks], 1)
+    return np.log(means.clip(np.finfo(means.dtype).tiny))
 
 
 def _rocket(x: np.ndarray, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:

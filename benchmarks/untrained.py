@@ -37,6 +37,7 @@ def make(sensors: int, where: Path) -> bundle.Bundle:
             head=rng.normal(size=(FOLD_ROWS, 2**m - 1, k)).astype(np.float32),
             y=rng.integers(k, size=FOLD_ROWS),
             present=np.ones((FOLD_ROWS, m), bool),
+            group=np.arange(FOLD_ROWS).astype(str),
         )
         build(where, where / "engines", 0.9, Progress(disable=True))
     return bundle.load(where)

@@ -20,7 +20,7 @@ from export.onnx import TOLERANCE, Graph, Torch, parity
 from robult_edge import bundle, data, subsets
 from robult_edge.bundle import Branch, Head, Manifest
 from robult_edge.data import Dataset
-from robult_edge.errors import BundleError
+from robult_edge.errors import BundleError, RobultError
 from robult_edge.late_fusion import Answers, Fit, fit
 from robult_edge.nn.checkpoint import RunInfo, load_model
 from robult_edge.nn.graph import write
@@ -50,6 +50,7 @@ def build(
         RobultError: the run or its data set cannot be read.
     """
     model, info = load_model(run)
+    out_of_fold, groups = _out_of_fold(run / "oof.npz")
     dataset = data.load(info.dataset)
     names = [m.name for m in info.modalities]
     held_out_any = bool(dataset.test.any())
@@ -63,9 +64,7 @@ def build(
     progress.advance(step)
     *branches, head = [Graph(file) for file in files]
     answers, h = measure.answer(branches, head, windows, present, y)
-    with np.load(run / "oof.npz", allow_pickle=False) as oof:
-        out_of_fold = Answers(oof["branch"], oof["head"], oof["y"], oof["present"])
-        fitted = fit(out_of_fold, oof["group"], coverage, info.task)
+    fitted = fit(out_of_fold, groups, coverage, info.task)
     progress.advance(step)
     deltas = _graph_deltas(model, names, branches, head, windows, h)
     deltas |= _fused_deltas(model, names, windows, answers, fitted)
@@ -99,6 +98,14 @@ def build(
     _remove_strangers(out, manifest)
     progress.advance(step)
     return manifest, deltas
+
+
+def _out_of_fold(file: Path) -> tuple[Answers, np.ndarray]:
+    """What training kept of the labels it judged itself by, and their groups."""
+    with np.load(file, allow_pickle=False) as oof:
+        if "group" not in oof:
+            raise RobultError(f"{file} is of an earlier version; train again")
+        return Answers(oof["branch"], oof["head"], oof["y"], oof["present"]), oof["group"]
 
 
 def _write_graphs(

@@ -24,6 +24,7 @@ from train.plan import FITTED_TO, Plan
 
 FEATURES = 84 * 24
 FOURIER = 1024
+"""Waves that stand for a Gaussian kernel."""
 SOFTNESS = 0.05
 """Of the count of features, a fifth of an encoder's: details show that a wider one blurs, and no
 noise is met here but the training windows' own."""

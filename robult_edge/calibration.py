@@ -59,19 +59,26 @@ LOG_LOSSES: dict[Task, LogLoss] = {
 }
 
 
-def fit_temperature(logits: np.ndarray, y: np.ndarray, log_loss: LogLoss = cross_entropy) -> float:
+def fit_temperature(
+    logits: np.ndarray,
+    y: np.ndarray,
+    log_loss: LogLoss = cross_entropy,
+    worth: int | None = None,
+) -> float:
     """Temperature T of Guo et al. (2017, eq. 9), shrunk towards 1 when labels are few.
 
     Args:
         logits: [n, K].
         y: truth [n] or [n, K].
         log_loss: of the task. Values have no temperature: theirs is 1.
+        worth: how many labels all of them count as; n by default.
     """
     if not len(y) or log_loss is gaussian:
         return 1.0
+    each = 1.0 if worth is None else worth / len(y)
 
     def cost(log_t: float) -> float:
-        return log_loss(logits / np.exp(log_t), y)[0] + T_PRIOR * log_t**2 / 2
+        return each * log_loss(logits / np.exp(log_t), y)[0] + T_PRIOR * log_t**2 / 2
 
     return float(np.exp(minimize_scalar(cost, bounds=(-3, 3), method="bounded").x))
 

@@ -74,6 +74,11 @@ def labelled(y: np.ndarray) -> np.ndarray:
     return np.all(known.reshape(len(y), -1), axis=1)
 
 
+def as_answers(y: np.ndarray, classes: int, task: Task) -> np.ndarray:
+    """Truths [N] or [N, K] as answers [N, K] that are sure of them."""
+    return np.eye(classes)[y] if task == "classification" else y
+
+
 def strata(y: np.ndarray) -> np.ndarray:
     """Which of a few kinds a label is of, so that labels can be drawn evenly, [n] int from 0.
 

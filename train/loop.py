@@ -20,13 +20,12 @@ from robult_edge.errors import RobultError
 from robult_edge.nn import losses
 from robult_edge.nn.checkpoint import load_state, save_state, save_tensors
 from robult_edge.nn.robult import Robult
-from robult_edge.task import Task
+from robult_edge.task import Task, as_answers
 from train import distributed
 from train.augment import Noise
 from train.config import TrainConfig
 from train.feed import feed
 from train.plan import Plan, augmented, batches, fit_encoders, random_subset, steps
-from train.teacher import probabilities
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def train_fold(
     present = torch.from_numpy(plan.present).to(device)
     y = torch.from_numpy(plan.y).to(device)
     said_of = None if taught is None else torch.from_numpy(taught).to(device)
-    label = torch.from_numpy(probabilities(plan.y, plan.classes, plan.task)).float().to(device)
+    label = torch.from_numpy(as_answers(plan.y, plan.classes, plan.task)).float().to(device)
     mine = plan.fold != fold
     held_out, share = np.flatnonzero(~mine & plan.judged), distributed.share()
     # Training draws its strata (classes) evenly, so each counts evenly here.
@@ -282,7 +281,7 @@ def oof_error(
         task: what is asked; values have no temperature.
     """
     total, (_, answers, classes) = 0.0, logits.shape
-    truth, link = probabilities(y, classes, task), fusion.LINKS[task]
+    truth, link = as_answers(y, classes, task), fusion.LINKS[task]
     temperatures = [1.0] if task == "regression" else np.geomspace(0.5, 5, 12)
     for a in range(answers):
         valid = np.isfinite(logits[:, a]).all(1)

@@ -32,17 +32,17 @@ def laplacian(products: np.ndarray) -> sparse.csr_matrix:
 
 
 def deformation(
-    products: np.ndarray, graph: sparse.csr_matrix, known: int, strength: float
+    products: np.ndarray, graph: sparse.csr_matrix, known: np.ndarray, strength: float
 ) -> np.ndarray:
-    """G = I − (I + M K)⁻¹ M K, its first n columns: K̃(x, ·) = K(x, ·) G, the deformed kernel.
+    """Columns of G = I − (I + M K)⁻¹ M K, with K̃(x, ·) = K(x, ·) G the deformed kernel.
 
     A ridge in K̃ (Sindhwani, Niyogi & Belkin 2005) is one in K with a further penalty, fᵀ M f: it
     is Laplacian regularised least squares (Belkin, Niyogi & Sindhwani 2006).
 
     Args:
-        products: K among the windows of the graph [a, a], labelled ones first.
+        products: K among the windows of the graph [a, a].
         graph: L [a, a].
-        known: n, how many are labelled.
+        known: which of them, those with a label, say [n].
         strength: of M, in L's that weigh as much as the kernel's own norm.
 
     Returns:
@@ -50,4 +50,4 @@ def deformation(
     """
     m_k = strength / products.diagonal().mean() * (graph @ products)
     eye = np.eye(len(products))
-    return eye[:, :known] - np.linalg.solve(eye + m_k, m_k[:, :known])
+    return eye[:, known] - np.linalg.solve(eye + m_k, m_k[:, known])

@@ -34,7 +34,7 @@ def test_a_ridge_in_the_deformed_kernel_pays_for_unevenness_along_the_graph() ->
     y, new = rng.normal(size=n), rng.normal(size=(5, 8))
     products = x @ x.T
     graph = laplacian(products)
-    g = deformation(products, graph, n, strength)
+    g = deformation(products, graph, np.arange(n), strength)
     c = np.linalg.solve(products[:n] @ g + penalty * np.eye(n), y)
 
     m = strength / products.diagonal().mean() * graph.toarray()
@@ -50,7 +50,7 @@ def test_two_labels_are_enough_where_the_shape_of_the_data_tells_the_rest() -> N
     products, truth = rbf_kernel(x[order], gamma=20), 2 * y[order] - 1
 
     def right(strength: float) -> float:
-        g = deformation(products, laplacian(products), 2, strength)
+        g = deformation(products, laplacian(products), np.arange(2), strength)
         c = np.linalg.solve(products[:2] @ g + 1e-3 * np.eye(2), truth[:2])
         return float((np.sign(products @ g @ c) == truth).mean())
 

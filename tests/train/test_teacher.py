@@ -17,7 +17,8 @@ from train.config import TrainConfig
 from train.crossfit import make_plan
 from train.kernel import Kernel, _values
 from train.plan import Plan
-from train.teacher import PENALTIES, STRENGTHS, VIEWS, drawn_at_random, ridge, teach
+from train.ridge import PENALTIES, ridge
+from train.teacher import STRENGTHS, VIEWS, drawn_at_random, teach
 
 torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
 CONFIG = TrainConfig(labels=0.1, folds=2)
@@ -107,6 +108,20 @@ def test_with_one_label_of_each_class_it_is_as_sure_as_it_is_right() -> None:
         answers = teach(few, config)[few.everything]
         too_sure.append(answers[~few.known].max(1).mean() - right(few, answers, ~few.known))
     assert abs(np.mean(too_sure)) < 0.06
+
+
+def test_only_where_no_label_can_be_left_out_it_rehearses(
+    plan: Plan, said: dict[int, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, labels=1e-4)
+    few = make_plan(load("synthetic:windows=400,modalities=2,groups=8,classes=3"), config)
+    before = teach(few, config)[few.everything]
+    monkeypatch.setattr("train.teacher.rehearsed", lambda *_: 1e-3)
+    sure = teach(few, config)[few.everything]
+    assert sure.max(1).mean() > before.max(1).mean() + 0.1
+    np.testing.assert_array_equal(sure.argmax(1), before.argmax(1))
+    for fold, answers in teach(plan, CONFIG).items():
+        np.testing.assert_array_equal(answers, said[fold])
 
 
 def test_one_label_of_each_class_says_nothing_of_how_often_classes_occur(

@@ -24,7 +24,7 @@ DATASETS = {
     "segments": "examples/datasets/segments.toml",
     "digits": "examples/datasets/digits.toml",
 }
-"""The last three were held out until the method was done: see docs/LEARNING.md."""
+"""The method was not made on the last three: see docs/LEARNING.md."""
 METHODS = ("supervised", "early", "gmc", "actionmae", "shaspec", "minirocket", "robult")
 SETTINGS = "settings.json"
 """How the trainings of a folder were done."""

@@ -256,9 +256,12 @@ def _luck(seeds: dict[int, Any]) -> list[str]:
     if n >= 1 / (1 - COVERAGE) - 1:  # with fewer a set has to hold every class
         # The coverage that n labels promise is a beta's (Vovk 2012).
         spread = np.sqrt(COVERAGE * (1 - COVERAGE) / (n + 2))
+        hit = np.mean([mean_of("accuracy")(said) for said in known.values()])
+        shown = np.sqrt(hit * (1 - hit) / n)
         lines += [
             f"Sets made with {n:.0f} labels cover {100 * COVERAGE:g} ± {100 * spread:.1f} % of",
-            "windows drawn alike.",
+            f"windows drawn alike; that {100 * hit:.0f} % of answers are right, so many labels",
+            f"show to ± {100 * shown:.1f} points, and how sure answers are is fitted to them.",
         ]
     return [*lines, ""]
 

@@ -113,6 +113,7 @@ def test_how_much_is_luck_is_said_where_it_is_known(results, tmp_path):
     text = (tmp_path / "RESULTS.md").read_text()
     assert "would show an ECE of\n0.030 ± 0.014 on so many windows." in text
     assert "Sets made with 98 labels cover 90 ± 3.0 %" in text
+    assert "that 61 % of answers are right, so many labels\nshow to ± 4.9 points" in text
 
 
 def test_sets_of_too_few_labels_hold_everything_and_nothing_is_said_of_them(results, tmp_path):

@@ -16,7 +16,7 @@ and noise of a fifth of a channel's spread undoes it. What learns from it is jud
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 
 import numpy as np
@@ -164,7 +164,7 @@ def fit(
         named[:n][mine] = y[mine]
         temperature = rehearsed(
             kernel,
-            lambda known: bend(found.weights, strength, known),
+            partial(bend, found.weights, strength),
             named,
             lambda kernel, y: ridge(kernel, y, y >= 0, classes, task, intercept),
             int(mine.sum()),

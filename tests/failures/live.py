@@ -46,6 +46,8 @@ class Served:
     http: str
     socket: zmq.Socket[bytes]
     answers: list[Result] = field(default_factory=list)
+    _waited: int = 0
+    """How many of them have been waited for, or passed over by waiting."""
 
     def wait_until_ready(self) -> None:
         """It has said that it serves, and its results are subscribed to."""
@@ -61,14 +63,14 @@ class Served:
             wait_s = 0
 
     def wait_for(self, wanted: Callable[[Result], bool], timeout_s: float = 20.0) -> Result:
-        """The first result from now on that is ``wanted``."""
-        seen, give_up = len(self.answers), time.monotonic() + timeout_s
+        """The first result that is ``wanted`` of all after the one that was last waited for."""
+        give_up = time.monotonic() + timeout_s
         while time.monotonic() < give_up:
-            self.read(0.1)
-            for result in self.answers[seen:]:
+            for result in self.answers[self._waited :]:
+                self._waited += 1
                 if wanted(result):
                     return result
-            seen = len(self.answers)
+            self.read(0.1)
         raise AssertionError(f"nothing like it in {timeout_s} s; last: {self.answers[-1:]}")
 
     def status(self) -> dict[str, Any]:

@@ -198,10 +198,10 @@ def _efficiency(own: dict[str, Any], many: dict[int, Any]) -> list[str]:
         both = sorted(own[rule].keys() & many.keys())
         for name, figure in FIGURES.items():
             if both:
-                mean, half = interval([figure(own[rule][s]) - figure(many[s]) for s in both])
-                seen = {s: many[s] for s in both}
+                few, more = ({s: seeds[s] for s in both} for seeds in (own[rule], many))
+                mean, half = interval([figure(few[s]) - figure(more[s]) for s in both])
                 rows.append(
-                    [TITLES[rule], name, over_seeds(own[rule], figure), over_seeds(seen, figure),
+                    [TITLES[rule], name, over_seeds(few, figure), over_seeds(more, figure),
                      f"{mean:+.3f} ± {half:.3f}", verdict(mean, half)]
                 )  # fmt: skip
     if not rows:

@@ -102,6 +102,16 @@ def test_a_page_says_how_much_is_still_to_be_trained(results, tmp_path):
     assert "which holds 14 of the 15 trainings" in (tmp_path / "RESULTS.md").read_text()
 
 
+def test_few_labels_are_set_against_many_on_the_same_seeds(results, tmp_path):
+    (results / "d_0.5_2_supervised_default.json").unlink()
+    report.render(results, tmp_path / "RESULTS.md")
+    text = (tmp_path / "RESULTS.md").read_text()
+    _, section = text.split("ten times as many:")
+    row = section.split("| Robult, pool | mean |")[1].splitlines()[0]
+    assert "0.610 ± 0.014" in row  # of seeds 0 and 1, as of late fusion
+    assert "0.590 ± 0.009" in row
+
+
 def test_how_much_is_luck_is_said_where_it_is_known(results, tmp_path):
     for seed, floor in enumerate((0.02, 0.04)):
         file = results / f"d_0.05_{seed}_robult_default.json"

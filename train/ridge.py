@@ -49,6 +49,7 @@ class Ridge:
         return fusion.LINKS[self.task](self.scores(products) / self.temperature)
 
     def scores(self, products: np.ndarray) -> np.ndarray:
+        """What the temperature is of: [B, n] → [B, K], for classes about −1 to 1."""
         return products @ self.weights + self.middle
 
 

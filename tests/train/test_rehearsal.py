@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
+from robult_edge import fusion
 from train.manifold import deformation, laplacian
 from train.rehearsal import rehearsed
 from train.ridge import UNASKED, Ridge, ridge
@@ -38,13 +39,8 @@ def sure_and_right(apart: float, seed: int) -> tuple[float, float, float]:
     scores = fitted.scores(smooth)
     named = scores.argmax(1)
     found = rehearsed(kernel, bend, named, ridge_of, K, np.random.default_rng(seed))
-    sure = [sure_of(scores[K:] / t) for t in (UNASKED, found)]
+    sure = [float(fusion.softmax(scores[K:] / t).max(1).mean()) for t in (UNASKED, found)]
     return sure[0], sure[1], float((named == y)[K:].mean())
-
-
-def sure_of(logits: np.ndarray) -> float:
-    e = np.exp(logits - logits.max(1, keepdims=True))
-    return float((e / e.sum(1, keepdims=True)).max(1).mean())
 
 
 @pytest.mark.parametrize("apart", [0.5, 3.0])

@@ -42,7 +42,7 @@ def deformation(
     Args:
         products: K among the windows of the graph [a, a].
         graph: L [a, a].
-        known: which of them, those with a label, say [n].
+        known: rows of those that have a label [n].
         strength: of M, in L's that weigh as much as the kernel's own norm.
 
     Returns:

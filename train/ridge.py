@@ -18,8 +18,9 @@ the fit that does just that may seem the best."""
 SHARPNESS = 2.5
 """Of a ridge's scores, about −1 to 1, as logits, before a temperature is fitted."""
 UNASKED = 0.2
-"""Temperature of its scores where nothing can be left out: a ridge that knows one label of each
-class has small scores elsewhere, and is right far more often than they say."""
+"""Temperature of its scores where nothing can be left out, until it has rehearsed: a ridge that
+knows one label of each class has small scores elsewhere, and is right far more often than they
+say."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def ridge(
         mine: [n] bool.
         classes: K.
         task: what is asked.
-        intercept: the square of a feature that is the same everywhere, see INTERCEPT.
+        intercept: the square of a feature that is the same everywhere, see
+            `train.teacher.INTERCEPT`.
     """
     y = y[mine]
     label = as_answers(y, classes, task)
